@@ -1,0 +1,1 @@
+//! Slice-aware memory: arenas, unit slots, plans, statistics and the event log.

@@ -1,0 +1,1 @@
+//! Tensors with gradients, the tape, and gradients that cross sequence slices.

@@ -1,0 +1,1 @@
+//! Operations on raw tensors, one file each: shape rule, computation, backward.

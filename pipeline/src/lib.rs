@@ -1,0 +1,1 @@
+//! Pipeline schedules as data, their verifier, communicators and the executor.

@@ -1,0 +1,1 @@
+//! Tensors without gradients: dtypes, shapes, layouts, devices, storage.

@@ -1,0 +1,1 @@
+//! Trains long-context language models with as little memory as the mathematics allows.

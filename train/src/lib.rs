@@ -1,0 +1,1 @@
+//! Models, optimizer, data, checkpoints, configuration and metrics.
