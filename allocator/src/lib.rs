@@ -1,1 +1,57 @@
-//! Slice-aware memory: arenas, unit slots, plans, statistics and the event log.
+//! Slice-aware memory for pipelines that train on sequence slices.
+//!
+//! ```
+//! use slimpipe_allocator::{Bytes, Memory, UnitId, allocate};
+//! let memory = Memory::builder(0).limit(Bytes(1 << 20)).build();
+//! let _entered = memory.enter();                        // this thread now allocates from it
+//! let unit = memory.unit(UnitId { microbatch: 0, slice: 0, chunk: 0 })?;
+//! let forward = unit.forward();
+//! let saved = allocate(4096, "activation")?;
+//! drop(forward);
+//! assert_eq!(memory.stats().total.active.current, 4096);
+//! drop((saved, unit));                                  // the unit's memory is back, all of it
+//! assert_eq!(memory.stats().total.active.current, 0);
+//! assert!(allocate(2 << 20, "too_big").unwrap_err().to_string().contains("limit 1.0 MiB"));
+//! # Ok::<(), slimpipe_allocator::AllocError>(())
+//! ```
+//!
+//! A *unit* is (microbatch, slice, chunk): what a rank runs in one forward and one backward. Its
+//! memory is planned: a [`Recorder`] watches one unit on the meta device, and the [`UnitPlan`] it
+//! gives places every allocation of every later unit without any search. Slots of units are equal,
+//! so that the slot one backward frees fits the next forward exactly; nothing can fragment. What
+//! departs from the plan goes to a general overflow pool, counted.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `memory`, `allocation` | the handles: [`Memory`], [`Unit`], [`Allocation`] |
+//! | [`scope`] | what the current thread allocates from, and for which layer |
+//! | `plan` | recording and replaying |
+//! | `state`, [`arena`] | placement and accounting; arithmetic on offsets only |
+//! | `source` | address ranges and pages: the only place with pointers |
+//! | [`adaptor`] | limits, poison, failures, traces: wrapped around any memory |
+//! | [`events`] | the event log and its reader |
+
+pub mod adaptor;
+mod allocation;
+pub mod arena;
+mod bytes;
+mod error;
+pub mod events;
+mod id;
+mod memory;
+mod plan;
+pub mod scope;
+mod source;
+mod state;
+mod stats;
+mod sync;
+mod trace;
+
+pub use allocation::Allocation;
+pub use bytes::Bytes;
+pub use error::{AllocError, OutOfMemory};
+pub use id::{Phase, Region, UnitId};
+pub use memory::{Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Unit, allocate, allocate_meta};
+pub use plan::{Recorder, RecorderPhase, UnitPlan};
+pub use stats::{Gauge, MemoryStats, Owner, Usage};
+pub use trace::Trace;

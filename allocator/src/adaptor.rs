@@ -1,0 +1,142 @@
+//! Adaptors: what can be wrapped around any rank's memory, in any combination.
+
+use std::panic::Location;
+use std::ptr::NonNull;
+
+use crate::{AllocError, Bytes, Phase, Region, UnitId};
+
+/// An allocation that is about to be made.
+pub struct Ask {
+    /// Bytes that would have to be committed for it; 0 if it fits into what is.
+    pub growth: u64,
+    /// Bytes committed now.
+    pub reserved: u64,
+}
+
+/// A block as adaptors see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// The region it lies in.
+    pub region: Region,
+    /// Its offset there, in bytes.
+    pub offset: u64,
+    /// Its bytes, aligned.
+    pub bytes: u64,
+    /// The bytes asked for.
+    pub requested: u64,
+    /// The operation that asked.
+    pub op: &'static str,
+    /// The layer it was made in.
+    pub layer: Option<u32>,
+    /// The unit it was made in.
+    pub unit: Option<UnitId>,
+}
+
+/// Something that happened to a rank's memory.
+pub enum Event<'a> {
+    /// A block was placed.
+    Allocated {
+        /// The block.
+        block: &'a Shared,
+        /// The Rust code that asked.
+        location: &'static Location<'static>,
+        /// Its first byte.
+        memory: NonNull<u8>,
+    },
+    /// A block is about to be freed.
+    Freed {
+        /// The block.
+        block: &'a Shared,
+        /// Its first byte.
+        memory: NonNull<u8>,
+    },
+    /// A unit's slot went back, with whatever it still held.
+    SlotReturned {
+        /// The region of the slot.
+        region: Region,
+        /// Bytes of the slot.
+        bytes: u64,
+        /// Its first byte.
+        memory: NonNull<u8>,
+    },
+    /// A unit was opened.
+    UnitOpened(UnitId),
+    /// A unit was closed: everything it owned is gone.
+    UnitClosed(UnitId),
+    /// A unit's forward or backward begins.
+    Phase(UnitId, Phase),
+    /// A region now has this many committed bytes.
+    Committed {
+        /// The region.
+        region: Region,
+        /// Its committed bytes.
+        bytes: u64,
+    },
+}
+
+/// Something wrapped around a rank's memory: it may refuse allocations and sees all that happens.
+pub trait Adaptor: Send {
+    /// Why the allocation is refused, if it is.
+    fn refuses(&mut self, ask: &Ask) -> Option<String> {
+        let _ = ask;
+        None
+    }
+
+    /// Sees an event, in the order they happen.
+    fn event(&mut self, event: &Event<'_>) {
+        let _ = event;
+    }
+
+    /// The budget it enforces, in bytes.
+    fn limit(&self) -> Option<u64> {
+        None
+    }
+
+    /// Writes out what it holds back.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    fn flush(&mut self) -> Result<(), AllocError> {
+        Ok(())
+    }
+}
+
+/// A budget on committed bytes: how a test on a laptop imitates a card.
+pub struct Limit(pub Bytes);
+
+impl Adaptor for Limit {
+    fn refuses(&mut self, ask: &Ask) -> Option<String> {
+        let over = ask.growth > 0 && ask.reserved + ask.growth > self.0.0;
+        over.then(|| format!("{} more would exceed the limit", Bytes(ask.growth)))
+    }
+
+    fn limit(&self) -> Option<u64> {
+        Some(self.0.0)
+    }
+}
+
+/// Makes one allocation fail: the `n`-th from now (1 is the next) that has to be placed.
+pub struct FailNth(pub u64);
+
+impl Adaptor for FailNth {
+    fn refuses(&mut self, _: &Ask) -> Option<String> {
+        self.0 = self.0.checked_sub(1)?;
+        (self.0 == 0).then(|| "made to fail by FailNth".to_owned())
+    }
+}
+
+/// Fills fresh and freed memory with NaN (0xff bytes), so that reading too early or too late shows.
+pub struct Poison;
+
+impl Adaptor for Poison {
+    fn event(&mut self, event: &Event<'_>) {
+        let (memory, bytes) = match event {
+            Event::Allocated { block, memory, .. } | Event::Freed { block, memory } => (memory, block.bytes),
+            Event::SlotReturned { memory, bytes, .. } => (memory, *bytes),
+            _ => return,
+        };
+        // SAFETY: the event names committed memory that nobody may read or write at this moment: a
+        // block not yet handed out, one just given back, or the slot of a closed unit.
+        unsafe { memory.as_ptr().write_bytes(0xff, bytes as usize) };
+    }
+}

@@ -1,0 +1,100 @@
+//! Ownership of bytes.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::memory::Inner;
+use crate::plan::Record;
+use crate::{AllocError, Region, UnitId};
+
+/// A unit as its allocations see it: who it is and whether it is still open.
+pub(crate) struct UnitState {
+    pub id: UnitId,
+    /// Position in the table of open units.
+    pub index: usize,
+    pub closed: AtomicBool,
+}
+
+/// Where an allocation's bytes come from.
+pub(crate) struct Block {
+    pub memory: Arc<Inner>,
+    /// Position in the table of live blocks.
+    pub index: usize,
+    /// The unit that owns the bytes, if one does.
+    pub unit: Option<Arc<UnitState>>,
+}
+
+/// Bytes with an owner; dropping it frees them, from any thread.
+pub struct Allocation {
+    pub(crate) bytes: u64,
+    pub(crate) region: Region,
+    pub(crate) pointer: Option<NonNull<u8>>,
+    pub(crate) block: Option<Block>,
+    pub(crate) recorded: Option<(Arc<Mutex<Record>>, usize)>,
+}
+
+// SAFETY: the pointer is to memory that the allocation owns and keeps alive through `block`; access
+// to the bytes is the business of whoever holds the allocation.
+unsafe impl Send for Allocation {}
+// SAFETY: as above; the allocation itself offers no interior mutability.
+unsafe impl Sync for Allocation {}
+
+impl std::fmt::Debug for Allocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Allocation({} bytes, {})", self.bytes, self.region)
+    }
+}
+
+impl Allocation {
+    /// Bytes asked for.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The region the bytes lie in.
+    pub fn region(&self) -> Region {
+        self.region
+    }
+
+    /// The rank whose memory this is; `None` for allocations that have only a size.
+    pub fn rank(&self) -> Option<u32> {
+        self.block.as_ref().map(|block| block.memory.rank())
+    }
+
+    /// The first byte, aligned to 64; `None` for allocations that have only a size.
+    pub fn as_ptr(&self) -> Option<NonNull<u8>> {
+        self.pointer
+    }
+
+    /// Fails if the unit that owns the bytes was closed; `op` is who wants to use them.
+    ///
+    /// # Errors
+    /// [`AllocError::EscapedUnit`].
+    #[inline]
+    pub fn check(&self, op: &'static str) -> Result<(), AllocError> {
+        match self.block.as_ref().and_then(|block| block.unit.as_ref()) {
+            Some(unit) if unit.closed.load(Ordering::Acquire) => {
+                Err(AllocError::EscapedUnit { op, unit: unit.id })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn recorded_index(&self) -> Option<usize> {
+        self.recorded.as_ref().map(|(_, index)| *index)
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if let Some((record, index)) = self.recorded.take() {
+            record.lock().free(index);
+        }
+        if let Some(Block { memory, index, .. }) = self.block.take() {
+            memory.free(index);
+        }
+    }
+}

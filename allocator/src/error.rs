@@ -1,0 +1,99 @@
+use std::fmt;
+
+use crate::{Bytes, Owner, UnitId};
+
+/// What can go wrong with memory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// No memory left, in the machine or within the rank's limit.
+    #[error("{0}")]
+    OutOfMemory(Box<OutOfMemory>),
+    /// A tensor was used after its unit had given its memory back.
+    #[error("{op}: the tensor belongs to unit {unit}, which is closed; copy what must outlive a unit (a loss, a statistic) before the unit ends")]
+    EscapedUnit {
+        /// The operation that used it.
+        op: &'static str,
+        /// The closed unit.
+        unit: UnitId,
+    },
+    /// An allocation that the plan does not know, in strict mode.
+    #[error("{op}: {bytes} in unit {unit}, layer {layer:?}, are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict")]
+    NotPlanned {
+        /// The operation.
+        op: &'static str,
+        /// Bytes asked for.
+        bytes: Bytes,
+        /// The unit.
+        unit: UnitId,
+        /// The layer, if in one.
+        layer: Option<u32>,
+    },
+    /// The unit is already open.
+    #[error("unit {0} is already open: its backward has not ended")]
+    UnitOpen(UnitId),
+    /// Units are open while plans change.
+    #[error("a plan can only be installed while no unit is open ({open} are)")]
+    PlanInUse {
+        /// Open units.
+        open: u64,
+    },
+    /// Address space or pages could not be had from the operating system.
+    #[error("the operating system refused {bytes} of address space: {source}")]
+    AddressSpace {
+        /// Bytes asked for.
+        bytes: Bytes,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// The event log could not be written.
+    #[error("cannot write the memory trace {path}: {source}")]
+    Trace {
+        /// The file.
+        path: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// The state of a rank's memory when an allocation failed.
+#[derive(Debug)]
+pub struct OutOfMemory {
+    /// The rank.
+    pub rank: u32,
+    /// The operation that asked.
+    pub op: &'static str,
+    /// Bytes it asked for.
+    pub requested: Bytes,
+    /// Live bytes.
+    pub active: Bytes,
+    /// Committed bytes.
+    pub reserved: Bytes,
+    /// The rank's budget, if it has one.
+    pub limit: Option<Bytes>,
+    /// The largest free block among the committed bytes.
+    pub largest_free: Bytes,
+    /// Why, beyond the numbers.
+    pub cause: String,
+    /// Who holds most, largest first.
+    pub owners: Vec<Owner>,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "out of memory on rank {}: {} asked for {} ({}); active {}, reserved {}, largest free block {}",
+            self.rank, self.op, self.requested, self.cause, self.active, self.reserved, self.largest_free
+        )?;
+        match self.limit {
+            Some(limit) => write!(f, ", limit {limit} (memory.limit)")?,
+            None => write!(f, ", no limit set")?,
+        }
+        write!(f, "; the largest owners are")?;
+        for owner in &self.owners {
+            write!(f, "\n  {owner}")?;
+        }
+        write!(f, "\nraise memory.limit, or lower train.seq_len, or raise parallel.slices or parallel.pipeline")
+    }
+}

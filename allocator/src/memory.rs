@@ -1,0 +1,264 @@
+//! A rank's memory: the handle everyone holds.
+
+use std::panic::Location;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+
+use crate::adaptor::{Adaptor, FailNth, Limit, Poison};
+use crate::allocation::{Allocation, Block, UnitState};
+use crate::plan::Ordinals;
+use crate::scope::{self, Frame, FrameGuard};
+use crate::state::{Request, State};
+use crate::trace::Trace;
+use crate::{AllocError, Bytes, MemoryStats, Owner, Phase, Region, UnitId, UnitPlan};
+
+pub(crate) struct Inner {
+    rank: u32,
+    state: Mutex<State>,
+}
+
+impl Inner {
+    pub(crate) fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    pub(crate) fn free(&self, index: usize) {
+        self.state.lock().free(index);
+    }
+
+    fn allocate(self: &Arc<Self>, request: &Request<'_>) -> Result<Allocation, AllocError> {
+        let (index, region, pointer) = self.state.lock().allocate(request)?;
+        let owned = matches!(region, Region::Slot | Region::Extra | Region::Kv);
+        let unit = request.unit.filter(|_| owned).cloned();
+        Ok(Allocation {
+            bytes: request.bytes,
+            region,
+            pointer: Some(pointer),
+            block: Some(Block { memory: self.clone(), index, unit }),
+            recorded: None,
+        })
+    }
+}
+
+/// One rank's memory. Cloning copies the handle; the memory goes when the last handle and the last
+/// allocation are gone.
+#[derive(Clone)]
+pub struct Memory {
+    inner: Arc<Inner>,
+}
+
+/// Makes a [`Memory`].
+#[must_use]
+pub struct MemoryBuilder {
+    rank: u32,
+    strict: bool,
+    adaptors: Vec<Box<dyn Adaptor>>,
+}
+
+impl MemoryBuilder {
+    /// A budget on committed bytes.
+    pub fn limit(self, bytes: Bytes) -> Self {
+        self.adaptor(Limit(bytes))
+    }
+
+    /// Fills fresh and freed memory with NaN.
+    pub fn poison(self) -> Self {
+        self.adaptor(Poison)
+    }
+
+    /// Makes the `n`-th allocation fail (1 is the next).
+    pub fn fail_nth(self, n: u64) -> Self {
+        self.adaptor(FailNth(n))
+    }
+
+    /// Logs every event to a file; the format is in `docs/memory-events.md`.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn trace(self, path: &Path) -> Result<Self, AllocError> {
+        let trace = Trace::create(path, self.rank)?;
+        Ok(self.adaptor(trace))
+    }
+
+    /// Makes allocations inside units that the plan does not know an error.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Wraps another adaptor around what there is.
+    pub fn adaptor(mut self, adaptor: impl Adaptor + 'static) -> Self {
+        self.adaptors.push(Box::new(adaptor));
+        self
+    }
+
+    /// The memory.
+    pub fn build(self) -> Memory {
+        let state = Mutex::new(State::new(self.rank, self.strict, self.adaptors));
+        Memory { inner: Arc::new(Inner { rank: self.rank, state }) }
+    }
+}
+
+/// Makes the memory current on its thread while it lives.
+#[must_use = "the memory is current only while the guard lives"]
+pub struct MemoryGuard {
+    _frame: FrameGuard,
+}
+
+/// Makes a unit's forward or backward current on its thread while it lives.
+#[must_use = "the phase lasts as long as the guard"]
+pub struct PhaseGuard {
+    _frame: FrameGuard,
+}
+
+impl Memory {
+    /// Memory for `rank`, to be furnished with adaptors.
+    pub fn builder(rank: u32) -> MemoryBuilder {
+        MemoryBuilder { rank, strict: false, adaptors: Vec::new() }
+    }
+
+    /// Makes this memory serve the allocations of this thread.
+    pub fn enter(&self) -> MemoryGuard {
+        MemoryGuard { _frame: scope::push(Frame::Memory(self.inner.clone())) }
+    }
+
+    /// Sets the plan that units of `chunk` follow.
+    ///
+    /// # Errors
+    /// Units are open.
+    pub fn install(&self, chunk: u32, plan: UnitPlan) -> Result<(), AllocError> {
+        self.inner.state.lock().install(chunk, plan)
+    }
+
+    /// Opens a unit: takes its slots. Without a plan for its chunk everything it allocates goes to
+    /// the overflow pool, and is counted.
+    ///
+    /// # Errors
+    /// Out of memory, or the unit is open already.
+    pub fn unit(&self, id: UnitId) -> Result<Unit, AllocError> {
+        let state = self.inner.state.lock().open(id)?;
+        Ok(Unit { inner: self.inner.clone(), state })
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> MemoryStats {
+        self.inner.state.lock().stats()
+    }
+
+    /// Starts all peaks, and the count of overflow hits, anew.
+    pub fn reset_peaks(&self) {
+        self.inner.state.lock().reset_peaks();
+    }
+
+    /// The `most` largest owners of live bytes, largest first.
+    pub fn owners(&self, most: usize) -> Vec<Owner> {
+        self.inner.state.lock().owners(most)
+    }
+
+    /// Writes the event log out to where it is so far.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn flush(&self) -> Result<(), AllocError> {
+        self.inner.state.lock().flush()
+    }
+}
+
+/// An open unit: what its forward saves lives in its slots. Dropping it gives everything back at
+/// once, however much is still alive; using such a leftover is an error that names the user.
+pub struct Unit {
+    inner: Arc<Inner>,
+    state: Arc<UnitState>,
+}
+
+impl Unit {
+    /// Which unit this is.
+    pub fn id(&self) -> UnitId {
+        self.state.id
+    }
+
+    fn phase(&self, phase: Phase) -> PhaseGuard {
+        let plan = self.inner.state.lock().begin(&self.state, phase);
+        let ordinals = Ordinals::new(plan);
+        let (inner, unit) = (self.inner.clone(), self.state.clone());
+        PhaseGuard { _frame: scope::push(Frame::Unit { inner, unit, phase, ordinals }) }
+    }
+
+    /// Allocations on this thread are the unit's forward's while the guard lives.
+    pub fn forward(&self) -> PhaseGuard {
+        self.phase(Phase::Forward)
+    }
+
+    /// Allocations on this thread are the unit's backward's while the guard lives.
+    pub fn backward(&self) -> PhaseGuard {
+        self.phase(Phase::Backward)
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        self.inner.state.lock().close(&self.state);
+    }
+}
+
+/// Bytes from the current scope. `op` names the owner in traces and errors.
+///
+/// # Errors
+/// Out of memory.
+#[track_caller]
+pub fn allocate(bytes: u64, op: &'static str) -> Result<Allocation, AllocError> {
+    let location = Location::caller();
+    scope::with_frames(|frames| match frames.last() {
+        Some(Frame::Unit { inner, unit, phase, ordinals }) => {
+            let (layer, place) = (scope::current_layer(), scope::current_place());
+            let planned = match place {
+                Some(Region::Persistent | Region::KvGrad) => None,
+                _ => ordinals.next(*phase, layer, bytes),
+            };
+            inner.allocate(&Request { bytes, op, location, layer, place, unit: Some(unit), planned })
+        }
+        Some(Frame::Memory(inner)) => outside_units(inner, bytes, op, location),
+        Some(Frame::Record { record, phase }) => {
+            let recorded = record.lock().allocate(*phase, bytes).map(|index| (record.clone(), index));
+            let inner = scope::memory_below(frames).unwrap_or(fallback());
+            let mut allocation = outside_units(inner, bytes, op, location)?;
+            allocation.recorded = recorded;
+            Ok(allocation)
+        }
+        None => outside_units(fallback(), bytes, op, location),
+    })
+}
+
+fn outside_units(
+    inner: &Arc<Inner>,
+    bytes: u64,
+    op: &'static str,
+    location: &'static Location<'static>,
+) -> Result<Allocation, AllocError> {
+    let (layer, place) = (scope::current_layer(), scope::current_place());
+    inner.allocate(&Request { bytes, op, location, layer, place, unit: None, planned: None })
+}
+
+/// A size without bytes: recorded if a plan is being recorded, otherwise free of any cost.
+pub fn allocate_meta(bytes: u64) -> Allocation {
+    let recorded = scope::with_frames(|frames| match frames.last() {
+        Some(Frame::Record { record, phase }) => {
+            let index = record.lock().allocate(*phase, bytes)?;
+            Some((record.clone(), index))
+        }
+        _ => None,
+    });
+    let region = match scope::current_place() {
+        Some(region) => region,
+        None => Region::Transient,
+    };
+    Allocation { bytes, region, pointer: None, block: None, recorded }
+}
+
+/// What serves threads that entered no memory: one for the process, where everything is overflow.
+fn fallback() -> &'static Arc<Inner> {
+    static FALLBACK: std::sync::OnceLock<Memory> = std::sync::OnceLock::new();
+    &FALLBACK.get_or_init(|| Memory::builder(0).build()).inner
+}

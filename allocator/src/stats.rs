@@ -1,0 +1,105 @@
+//! Figures: what is asked for, live and committed, now and at its highest.
+
+use std::fmt;
+
+use crate::{Bytes, Region, UnitId};
+
+/// A figure and the highest it has been since the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauge {
+    /// Now.
+    pub current: u64,
+    /// The highest since the last reset.
+    pub peak: u64,
+}
+
+impl Gauge {
+    pub(crate) fn add(&mut self, amount: u64) {
+        self.current += amount;
+        self.peak = self.peak.max(self.current);
+    }
+
+    pub(crate) fn sub(&mut self, amount: u64) {
+        debug_assert!(amount <= self.current, "a gauge fell below zero");
+        self.current -= amount;
+    }
+
+    pub(crate) fn set(&mut self, value: u64) {
+        self.current = value;
+        self.peak = self.peak.max(value);
+    }
+
+    pub(crate) fn reset_peak(&mut self) {
+        self.peak = self.current;
+    }
+}
+
+/// The figures of a region, or of all of them, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// What callers asked for.
+    pub requested: Gauge,
+    /// Live blocks: requested, rounded up to the alignment.
+    pub active: Gauge,
+    /// Committed pages.
+    pub reserved: Gauge,
+}
+
+/// A snapshot of a rank's memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// Each region's figures, by [`Region::index`].
+    pub regions: [Usage; 8],
+    /// All regions together; the peaks are peaks of the sums.
+    pub total: Usage,
+    /// Live bytes that forwards saved for backwards: slots, extra slots and K/V together.
+    pub activations: Gauge,
+    /// Units between the start of their forward and the end of their backward.
+    pub units_in_flight: Gauge,
+    /// Allocations inside units that no plan covered, since the last reset.
+    pub overflow_hits: u64,
+    /// Allocations since the start.
+    pub allocations: u64,
+    /// The largest block that could be had without committing more, in bytes.
+    pub largest_free: u64,
+}
+
+impl MemoryStats {
+    /// The figures of one region.
+    pub fn region(&self, region: Region) -> &Usage {
+        &self.regions[region.index()]
+    }
+}
+
+/// Who holds live bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The rank.
+    pub rank: u32,
+    /// The unit, if one owns it.
+    pub unit: Option<UnitId>,
+    /// The layer, if it was made in one.
+    pub layer: Option<u32>,
+    /// The operation that made it.
+    pub op: &'static str,
+    /// The region it lies in.
+    pub region: Region,
+    /// Live bytes.
+    pub bytes: Bytes,
+    /// Live blocks.
+    pub blocks: u64,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10}  rank {}", self.bytes.to_string(), self.rank)?;
+        if let Some(unit) = self.unit {
+            write!(f, ", {unit}")?;
+        }
+        if let Some(layer) = self.layer {
+            write!(f, ", layer {layer}")?;
+        }
+        let plural = if self.blocks == 1 { "" } else { "s" };
+        write!(f, ", {} ({}, {} block{plural})", self.op, self.region, self.blocks)
+    }
+}

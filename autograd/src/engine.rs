@@ -1,0 +1,205 @@
+//! Walking the tape backward.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use slimpipe_allocator::scope;
+use slimpipe_ops as ops;
+use slimpipe_runtime::RawTensor;
+
+use crate::node::{Kind, Node};
+use crate::parameter::ParameterInner;
+use crate::{Error, Result, no_grad};
+
+/// What a [`Function`](crate::Function) talks to while it runs: the gradients of its inputs.
+pub struct Backward<'a> {
+    node: &'a Node,
+    state: &'a mut State,
+}
+
+/// Gradients that wait for their node's turn, and the nodes that are due, newest first.
+struct State {
+    pending: HashMap<u64, RawTensor>,
+    due: BinaryHeap<Due>,
+    /// Shapes only: parameters' accumulators are left alone.
+    meta: bool,
+}
+
+struct Due(Arc<Node>);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+impl Backward<'_> {
+    /// Whether input `index` wants a gradient.
+    pub fn needs(&self, index: usize) -> bool {
+        self.node.inputs[index].is_some()
+    }
+
+    /// Adds `gradient` to the gradient of input `index`; does nothing if it wants none.
+    ///
+    /// # Errors
+    /// Out of memory, or shapes that do not fit.
+    pub fn add(&mut self, index: usize, gradient: RawTensor) -> Result<()> {
+        let Some(input) = &self.node.inputs[index] else { return Ok(()) };
+        if let Kind::Parameter(parameter) = &input.kind {
+            return if self.state.meta { Ok(()) } else { parameter.add(&gradient) };
+        }
+        let sum = match self.state.pending.remove(&input.id) {
+            None => gradient,
+            Some(earlier) if earlier.shape() != gradient.shape() => {
+                let (expected, got) = (*earlier.shape(), *gradient.shape());
+                return Err(Error::GradientShape { op: self.node.name, expected, got });
+            }
+            Some(earlier) => ops::elementwise::add_reusing(earlier, gradient)?,
+        };
+        self.state.put(input, sum);
+        Ok(())
+    }
+
+    /// Adds the matrix product `a b` to the gradient of input `index`, in place where another
+    /// gradient already waits there.
+    ///
+    /// # Errors
+    /// Out of memory, or shapes that do not fit.
+    pub fn add_product(&mut self, index: usize, a: &RawTensor, b: &RawTensor) -> Result<()> {
+        let Some(input) = &self.node.inputs[index] else { return Ok(()) };
+        if let Some(mut earlier) = self.state.pending.remove(&input.id) {
+            if earlier.is_unique() {
+                ops::matmul::matmul_into(a, b, &mut earlier, false)?;
+                self.state.pending.insert(input.id, earlier);
+                return Ok(());
+            }
+            self.state.pending.insert(input.id, earlier);
+        }
+        self.add(index, ops::matmul::matmul(a, b)?)
+    }
+
+    /// If input `index` is a parameter, lets `write` add to its f32 accumulator (or overwrite it,
+    /// when told so) and returns true. `write` must not allocate.
+    ///
+    /// # Errors
+    /// What `write` meets.
+    pub fn accumulate(
+        &mut self,
+        index: usize,
+        write: impl FnOnce(&mut RawTensor, bool) -> Result<()>,
+    ) -> Result<bool> {
+        let Some(parameter) = self.parameter(index) else { return Ok(false) };
+        if !self.state.meta {
+            parameter.accumulate(write)?;
+        }
+        Ok(true)
+    }
+
+    /// Like [`Backward::accumulate`], for computations that can only add.
+    ///
+    /// # Errors
+    /// What `write` meets.
+    pub fn accumulate_only(
+        &mut self,
+        index: usize,
+        write: impl FnOnce(&mut RawTensor) -> Result<()>,
+    ) -> Result<bool> {
+        self.accumulate(index, |buffer, overwrite| {
+            if overwrite {
+                buffer.fill_zero()?;
+            }
+            write(buffer)
+        })
+    }
+
+    /// Lets input `index` run its backward although no gradient tensor flows to it.
+    pub(crate) fn unlock(&mut self, index: usize) {
+        if let Some(input) = &self.node.inputs[index] {
+            self.state.due.push(Due(input.clone()));
+        }
+    }
+
+    fn parameter(&self, index: usize) -> Option<Arc<ParameterInner>> {
+        match &self.node.inputs[index].as_ref()?.kind {
+            Kind::Parameter(parameter) => Some(parameter.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, node: &Arc<Node>, gradient: RawTensor) {
+        self.pending.insert(node.id, gradient);
+        self.due.push(Due(node.clone()));
+    }
+}
+
+/// A tensor's place on the tape without its value: what a pipeline keeps between a unit's forward
+/// and its backward.
+#[derive(Clone)]
+pub struct TapeEnd(Arc<Node>);
+
+impl TapeEnd {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self(node)
+    }
+}
+
+/// Runs backward from `root` with the gradient `grad`. Gradients of parameters are added to their
+/// accumulators; that of the leaf `wanted` is returned (`None` if nothing reached it).
+///
+/// # Errors
+/// The graph was already consumed, or a computation failed.
+pub fn backward(root: TapeEnd, grad: RawTensor, wanted: Option<&TapeEnd>) -> Result<Option<RawTensor>> {
+    let _no_grad = no_grad();
+    let _layer = RestoreLayer(scope::current_layer());
+    let mut state = State { pending: HashMap::new(), due: BinaryHeap::new(), meta: grad.is_meta() };
+    state.put(&root.0, grad);
+    drop(root);
+    let mut last = u64::MAX;
+    while let Some(Due(node)) = state.due.pop() {
+        if std::mem::replace(&mut last, node.id) == node.id {
+            continue; // pushed once per gradient that arrived
+        }
+        run(&node, &mut state)?;
+    }
+    Ok(wanted.and_then(|leaf| state.pending.remove(&leaf.0.id)))
+}
+
+/// Puts the thread's layer scope back, whatever backward set it to.
+struct RestoreLayer(Option<u32>);
+
+impl Drop for RestoreLayer {
+    fn drop(&mut self) {
+        scope::set_layer(self.0);
+    }
+}
+
+fn run(node: &Arc<Node>, state: &mut State) -> Result<()> {
+    match &node.kind {
+        Kind::Leaf => Ok(()),
+        Kind::Parameter(parameter) => match state.pending.remove(&node.id) {
+            Some(gradient) if !state.meta => parameter.add(&gradient),
+            _ => Ok(()),
+        },
+        Kind::Operation(function) => {
+            let function = function.lock().take().ok_or(Error::AlreadyConsumed { op: node.name })?;
+            scope::set_layer(node.layer);
+            match state.pending.remove(&node.id) {
+                Some(gradient) => function.backward(&mut Backward { node, state }, gradient),
+                None => function.unlocked(&mut Backward { node, state }),
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+/// What can go wrong when gradients are involved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation on raw tensors failed.
+    #[error(transparent)]
+    Tensor(#[from] slimpipe_runtime::Error),
+    /// A graph was walked backward twice.
+    #[error("backward of `{op}`: its saved tensors were already consumed; run forward again before a second backward")]
+    AlreadyConsumed {
+        /// The operation.
+        op: &'static str,
+    },
+    /// `backward` on a tensor that no parameter leads to.
+    #[error("backward: the tensor does not depend on any parameter, or was made under no_grad")]
+    NoGraph,
+    /// `backward` without a gradient on a tensor that is not a scalar.
+    #[error("backward: a tensor of shape {shape} is not a scalar; pass its gradient with backward_with")]
+    NotAScalar {
+        /// The tensor's shape.
+        shape: slimpipe_runtime::Shape,
+    },
+    /// A gradient of another shape than its tensor.
+    #[error("backward of `{op}`: gradient of shape {got} for a tensor of shape {expected}")]
+    GradientShape {
+        /// The operation that produced the gradient.
+        op: &'static str,
+        /// Shape of the tensor.
+        expected: slimpipe_runtime::Shape,
+        /// Shape of the gradient.
+        got: slimpipe_runtime::Shape,
+    },
+    /// Slices whose backward does not run last in, first out.
+    #[error("backward of slice {slice} before that of slice {expected}: slices of a sequence run backward in reverse order, because K/V gradients of a slice come from all later ones")]
+    OutOfOrder {
+        /// The slice that was run.
+        slice: usize,
+        /// The slice whose turn it is.
+        expected: usize,
+    },
+    /// A fused head whose loss is not the root of backward.
+    #[error("head_loss: the gradient flowing in must be 1, not {got}; scale through the `scale` argument, the head's weight gradient is already accumulated in forward")]
+    HeadNotRoot {
+        /// The gradient that flowed in.
+        got: f32,
+    },
+    /// A mistake a custom operation reports, or one it made.
+    #[error("custom op `{op}`: {what}")]
+    Custom {
+        /// The operation.
+        op: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+    /// An analytic gradient that differs from the numeric one.
+    #[error("gradient check: input {input}, element {element}: analytic {analytic:e}, numeric {numeric:e}")]
+    GradientCheck {
+        /// Which input.
+        input: usize,
+        /// Which element of it.
+        element: usize,
+        /// From backward.
+        analytic: f64,
+        /// From central differences.
+        numeric: f64,
+    },
+}
+
+/// Shorthand for a result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,128 @@
+//! Views: reshape, transpose, permute, narrow, broadcast. Nothing is copied or saved in forward.
+
+use slimpipe_ops::copy::{contiguous, narrow_backward};
+use slimpipe_ops::reduce::sum_to;
+use slimpipe_runtime::{RawTensor, Shape};
+
+use crate::engine::Backward;
+use crate::node::Function;
+use crate::{Result, Tensor};
+
+struct Reshape(Shape);
+
+impl Function for Reshape {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        cx.add(0, contiguous(&grad)?.reshape(self.0)?)
+    }
+}
+
+/// Holds the inverse permutation.
+struct Permute(Vec<usize>);
+
+impl Function for Permute {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        cx.add(0, grad.permute(&self.0)?)
+    }
+}
+
+struct Narrow {
+    shape: Shape,
+    dim: usize,
+    start: usize,
+}
+
+impl Function for Narrow {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        cx.add(0, narrow_backward(&grad, self.shape, self.dim, self.start)?)
+    }
+}
+
+struct Broadcast(Shape);
+
+impl Function for Broadcast {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        cx.add(0, sum_to(&grad, self.0)?)
+    }
+}
+
+struct Identity;
+
+impl Function for Identity {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        cx.add(0, grad)
+    }
+}
+
+impl Tensor {
+    /// The same elements under another shape; copies only if the view is not contiguous.
+    ///
+    /// # Errors
+    /// Another number of elements, out of memory.
+    #[track_caller]
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let (shape, from) = (shape.into(), *self.shape());
+        let raw = match self.raw().reshape(shape) {
+            Err(slimpipe_runtime::Error::NotContiguous { .. }) => contiguous(self.raw())?.reshape(shape)?,
+            other => other?,
+        };
+        Ok(Self::from_op("reshape", raw, &[self], || Reshape(from)))
+    }
+
+    /// The view with its dimensions in the order `axes`.
+    ///
+    /// # Errors
+    /// `axes` is not a permutation.
+    pub fn permute(&self, axes: &[usize]) -> Result<Self> {
+        let raw = self.raw().permute(axes)?;
+        Ok(Self::from_op("permute", raw, &[self], || {
+            let mut inverse = vec![0; axes.len()];
+            for (to, &from) in axes.iter().enumerate() {
+                inverse[from] = to;
+            }
+            Permute(inverse)
+        }))
+    }
+
+    /// The view with dimensions `a` and `b` exchanged.
+    ///
+    /// # Errors
+    /// No such dimension.
+    pub fn transpose(&self, a: usize, b: usize) -> Result<Self> {
+        let raw = self.raw().transpose(a, b)?;
+        Ok(Self::from_op("transpose", raw, &[self], || {
+            let mut axes: Vec<usize> = (0..self.rank()).collect();
+            axes.swap(a, b);
+            Permute(axes)
+        }))
+    }
+
+    /// The view of elements `start..start + len` along `dim`.
+    ///
+    /// # Errors
+    /// The range leaves the dimension.
+    pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self> {
+        let raw = self.raw().narrow(dim, start, len)?;
+        let shape = *self.shape();
+        Ok(Self::from_op("narrow", raw, &[self], || Narrow { shape, dim, start }))
+    }
+
+    /// The view repeated to a larger shape.
+    ///
+    /// # Errors
+    /// The shapes do not broadcast.
+    pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let raw = self.raw().broadcast_to(shape)?;
+        let from = *self.shape();
+        Ok(Self::from_op("broadcast", raw, &[self], || Broadcast(from)))
+    }
+
+    /// The elements in dense row-major order; copies only if they are not.
+    ///
+    /// # Errors
+    /// Out of memory.
+    #[track_caller]
+    pub fn contiguous(&self) -> Result<Self> {
+        let raw = contiguous(self.raw())?;
+        Ok(Self::from_op("contiguous", raw, &[self], || Identity))
+    }
+}

@@ -1,0 +1,188 @@
+//! Keys and values across sequence slices, and the attention that reads them.
+//!
+//! Slice i attends to the K/V of slices 0..=i. They stay where slice i wrote them: a [`KvCache`] is
+//! a list of chunks, never a concatenation. Writing a chunk is itself differentiable. In backward,
+//! attention of slice i *adds* into the dK/dV accumulators of chunks 0..=i, and the write of slice i
+//! then takes its own accumulator, which is complete because slices run backward in reverse order:
+//! every later slice has added its part. An accumulator is f32 and lives from the backward of the
+//! last slice to that of its own.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use slimpipe_allocator::{Region, scope};
+use slimpipe_ops::attention::{self as ops, Chunk, ChunkGrad};
+use slimpipe_ops::{cast::cast, copy};
+use slimpipe_runtime::{DType, RawTensor};
+
+use crate::engine::Backward;
+use crate::node::Function;
+use crate::{Error, Result, Tensor};
+
+/// The keys and values of one (microbatch, layer), slice by slice.
+#[derive(Default)]
+pub struct KvCache {
+    chunks: Vec<Arc<KvChunk>>,
+    /// How many slices still have to run backward; shared with their tapes.
+    open: Arc<Mutex<usize>>,
+}
+
+struct KvChunk {
+    k: RawTensor,
+    v: RawTensor,
+    start: usize,
+    grads: Mutex<Option<ChunkGrad>>,
+}
+
+impl KvCache {
+    /// An empty cache.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of slices written.
+    pub fn slices(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Number of tokens written: the position of the next slice's first token.
+    pub fn tokens(&self) -> usize {
+        self.chunks.last().map_or(0, |chunk| chunk.start + chunk.k.dims()[0])
+    }
+
+    /// Runs `make` so that its results lie in the unit's K/V region, where they stay for the later
+    /// slices. Tensors made elsewhere are copied there when they are written.
+    ///
+    /// # Errors
+    /// What `make` meets.
+    pub fn place<T>(make: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _kv = scope::place(Region::Kv);
+        make()
+    }
+}
+
+/// Sends a chunk's accumulated gradients on to the operations that made its K and V.
+struct Write {
+    chunk: Arc<KvChunk>,
+    dtype: DType,
+}
+
+impl Function for Write {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        drop(grad);
+        self.unlocked(cx)
+    }
+
+    fn unlocked(self: Box<Self>, cx: &mut Backward<'_>) -> Result<()> {
+        let Some(ChunkGrad { dk, dv }) = self.chunk.grads.lock().take() else { return Ok(()) };
+        let dv_low = cast(&dv, self.dtype)?;
+        drop(dv);
+        cx.add(1, dv_low)?;
+        let dk_low = cast(&dk, self.dtype)?;
+        drop(dk);
+        cx.add(0, dk_low)
+    }
+}
+
+struct Attend {
+    q: RawTensor,
+    out: RawTensor,
+    lse: RawTensor,
+    chunks: Vec<Arc<KvChunk>>,
+    open: Arc<Mutex<usize>>,
+    scale: f32,
+    offset: usize,
+}
+
+impl Attend {
+    fn take_turn(&self) -> Result<()> {
+        let mut open = self.open.lock();
+        let slice = self.chunks.len() - 1;
+        if *open != slice + 1 {
+            return Err(Error::OutOfOrder { slice, expected: open.saturating_sub(1) });
+        }
+        *open = slice;
+        Ok(())
+    }
+}
+
+impl Function for Attend {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        self.take_turn()?;
+        let views: Vec<Chunk<'_>> = self.chunks.iter().map(|chunk| chunk.view()).collect();
+        let mut locked: Vec<_> = self.chunks.iter().map(|chunk| chunk.grads.lock()).collect();
+        let mut grads = Vec::with_capacity(locked.len());
+        for (grad, chunk) in locked.iter_mut().zip(&self.chunks) {
+            if grad.is_none() {
+                **grad = Some(chunk.new_grads()?);
+            }
+            grads.extend(grad.as_mut());
+        }
+        let (q, out, lse) = (&self.q, &self.out, &self.lse);
+        let dq = ops::attend_backward(q, &views, out, lse, &grad, self.scale, self.offset, &mut grads)?;
+        drop((locked, grad));
+        drop(self);
+        cx.unlock(1);
+        cx.add(0, dq)
+    }
+}
+
+impl KvChunk {
+    fn view(&self) -> Chunk<'_> {
+        Chunk { k: &self.k, v: &self.v, start: self.start }
+    }
+
+    fn new_grads(&self) -> Result<ChunkGrad> {
+        let _accumulator = scope::place(Region::KvGrad);
+        let zeros = || RawTensor::zeros(*self.k.shape(), DType::F32, self.k.device());
+        Ok(ChunkGrad { dk: zeros()?, dv: zeros()? })
+    }
+}
+
+impl Tensor {
+    /// Causal attention of a slice's queries `self` [rows, heads, head_dim] over the slices in
+    /// `cache` and the slice's own keys `k` and values `v` [rows, kv_heads, head_dim], which are
+    /// appended to the cache. Scores are scaled by `scale` (usually 1 / sqrt(head_dim)).
+    ///
+    /// # Errors
+    /// Shapes or dtypes that do not fit, out of memory.
+    #[track_caller]
+    pub fn attend(&self, k: &Self, v: &Self, cache: &mut KvCache, scale: f32) -> Result<Self> {
+        let offset = cache.tokens();
+        let chunk = Arc::new(KvChunk {
+            k: in_kv_region(k.raw())?,
+            v: in_kv_region(v.raw())?,
+            start: offset,
+            grads: Mutex::new(None),
+        });
+        // The write's value is never read as a tensor: its node only orders backward.
+        let write = Self::from_op("write_kv", chunk.k.clone(), &[k, v], || Write {
+            chunk: chunk.clone(),
+            dtype: k.dtype(),
+        });
+        cache.chunks.push(chunk);
+        let views: Vec<Chunk<'_>> = cache.chunks.iter().map(|chunk| chunk.view()).collect();
+        let (out, lse) = ops::attend(self.raw(), &views, scale, offset)?;
+        let result = Self::from_op("attention", out.clone(), &[self, &write], || Attend {
+            q: self.raw().clone(),
+            out,
+            lse,
+            chunks: cache.chunks.clone(),
+            open: cache.open.clone(),
+            scale,
+            offset,
+        });
+        if result.requires_grad() {
+            *cache.open.lock() += 1;
+        }
+        Ok(result)
+    }
+}
+
+fn in_kv_region(x: &RawTensor) -> Result<RawTensor> {
+    let stays = matches!(x.storage().allocation().region(), Region::Kv | Region::Overflow);
+    if stays && x.layout().is_contiguous() {
+        return Ok(x.clone());
+    }
+    KvCache::place(|| Ok(copy::copy(x)?))
+}

@@ -1,0 +1,75 @@
+//! The tape: nodes that remember how a tensor was made.
+//!
+//! A node holds what its backward needs and edges to the nodes of its inputs. Nodes are numbered in
+//! the order they are made, so walking them from the highest number down is a topological order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use slimpipe_allocator::scope;
+use slimpipe_runtime::RawTensor;
+
+use crate::Result;
+use crate::engine::Backward;
+use crate::parameter::ParameterInner;
+
+/// The backward of one operation. Consumed when it runs, so that what it saved is freed at once.
+pub trait Function: Send {
+    /// Turns the gradient of the output into gradients of the inputs, by calling `cx`.
+    ///
+    /// # Errors
+    /// Whatever the computation meets.
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()>;
+
+    /// Backward of an operation that no gradient tensor flows into: it was unlocked by a later one
+    /// and finds its gradient elsewhere (the K/V accumulators).
+    ///
+    /// # Errors
+    /// Whatever the computation meets.
+    fn unlocked(self: Box<Self>, cx: &mut Backward<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+}
+
+/// An input's node; `None` for inputs that need no gradient.
+pub(crate) type Edge = Option<Arc<Node>>;
+
+pub(crate) enum Kind {
+    /// Made by an operation; the function is taken when backward runs.
+    Operation(Mutex<Option<Box<dyn Function>>>),
+    /// A trainable parameter: gradients end here, in its accumulator.
+    Parameter(Arc<ParameterInner>),
+    /// An input whose gradient the caller of backward asks for.
+    Leaf,
+}
+
+pub(crate) struct Node {
+    pub id: u64,
+    pub name: &'static str,
+    /// The layer scope the node was made in; its backward allocates under the same layer.
+    pub layer: Option<u32>,
+    pub inputs: Vec<Edge>,
+    pub kind: Kind,
+}
+
+impl Node {
+    pub(crate) fn new(name: &'static str, inputs: Vec<Edge>, kind: Kind) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { id, name, layer: scope::current_layer(), inputs, kind })
+    }
+}
+
+impl Drop for Node {
+    /// Frees long chains in a loop: the default would recurse once per node.
+    fn drop(&mut self) {
+        let mut stack: Vec<Arc<Node>> = self.inputs.drain(..).flatten().collect();
+        while let Some(node) = stack.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                stack.extend(node.inputs.drain(..).flatten());
+            }
+        }
+    }
+}

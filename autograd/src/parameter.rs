@@ -1,0 +1,144 @@
+//! Trainable parameters: a value in the model's dtype and a gradient accumulated in f32.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use slimpipe_allocator::{Region, scope};
+use slimpipe_ops as ops;
+use slimpipe_runtime::{DType, RawTensor};
+
+use crate::node::{Kind, Node};
+use crate::{Result, Tensor};
+
+pub(crate) struct ParameterInner {
+    name: String,
+    value: Mutex<RawTensor>,
+    grad: Mutex<Gradient>,
+}
+
+/// A parameter's gradient: an f32 buffer, allocated once, and whether it holds anything.
+#[derive(Default)]
+pub struct Gradient {
+    buffer: Option<RawTensor>,
+    filled: bool,
+}
+
+impl Gradient {
+    /// The gradient, `None` before any was accumulated (or after [`Parameter::zero_grad`]).
+    pub fn get(&self) -> Option<&RawTensor> {
+        self.buffer.as_ref().filter(|_| self.filled)
+    }
+
+    /// The gradient, for changing it in place.
+    pub fn get_mut(&mut self) -> Option<&mut RawTensor> {
+        self.buffer.as_mut().filter(|_| self.filled)
+    }
+}
+
+/// A trainable tensor with a name. Cloning copies the handle.
+#[derive(Clone)]
+pub struct Parameter {
+    inner: Arc<ParameterInner>,
+    node: Arc<Node>,
+}
+
+impl std::fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.inner.value.lock();
+        write!(f, "Parameter({}, {}, {})", self.name(), value.shape(), value.dtype())
+    }
+}
+
+impl Parameter {
+    /// A parameter called `name` with the value `value`.
+    pub fn new(name: impl Into<String>, value: RawTensor) -> Self {
+        let inner = Arc::new(ParameterInner {
+            name: name.into(),
+            value: Mutex::new(value),
+            grad: Mutex::default(),
+        });
+        let node = Node::new("parameter", Vec::new(), Kind::Parameter(inner.clone()));
+        Self { inner, node }
+    }
+
+    /// The name, unique within a model.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    pub(crate) fn inner(&self) -> &ParameterInner {
+        &self.inner
+    }
+
+    /// The value as a tensor that gradients flow into.
+    pub fn tensor(&self) -> Tensor {
+        Tensor::from_node(self.value(), self.node.clone())
+    }
+
+    /// The value. While this handle lives the value cannot be changed in place.
+    pub fn value(&self) -> RawTensor {
+        self.inner.value.lock().clone()
+    }
+
+    /// The value, locked, for changing it in place (an optimizer does).
+    pub fn value_mut(&self) -> MutexGuard<'_, RawTensor> {
+        self.inner.value.lock()
+    }
+
+    /// The gradient, locked.
+    pub fn grad(&self) -> MutexGuard<'_, Gradient> {
+        self.inner.grad.lock()
+    }
+
+    /// A copy of the gradient's elements; `None` before any was accumulated.
+    ///
+    /// # Errors
+    /// The gradient's memory is gone.
+    pub fn grad_to_vec(&self) -> Result<Option<Vec<f32>>> {
+        Ok(self.grad().get().map(RawTensor::to_vec).transpose()?)
+    }
+
+    /// Empties the gradient; its memory stays.
+    pub fn zero_grad(&self) {
+        self.grad().filled = false;
+    }
+
+    /// Allocates the gradient now, as persistent memory, so that no step has to.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn allocate_grad(&self) -> Result<()> {
+        self.inner.buffer(&mut self.grad()).map(|_| ())
+    }
+}
+
+impl ParameterInner {
+    fn buffer<'a>(&self, grad: &'a mut Gradient) -> Result<&'a mut RawTensor> {
+        if grad.buffer.is_none() {
+            let value = self.value.lock();
+            let _persistent = scope::place(Region::Persistent);
+            let buffer = RawTensor::empty(*value.shape(), DType::F32, value.device(), "gradient")?;
+            grad.buffer = Some(buffer);
+        }
+        Ok(grad.buffer.as_mut().expect("was filled above"))
+    }
+
+    /// Lets `write` add to the accumulator; it is told whether to overwrite instead.
+    pub(crate) fn accumulate(&self, write: impl FnOnce(&mut RawTensor, bool) -> Result<()>) -> Result<()> {
+        let mut grad = self.grad.lock();
+        let overwrite = !grad.filled;
+        write(self.buffer(&mut grad)?, overwrite)?;
+        grad.filled = true;
+        Ok(())
+    }
+
+    /// Adds a gradient of any float dtype.
+    pub(crate) fn add(&self, gradient: &RawTensor) -> Result<()> {
+        self.accumulate(|buffer, overwrite| {
+            if overwrite {
+                buffer.fill_zero()?;
+            }
+            Ok(ops::elementwise::accumulate(buffer, gradient)?)
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! From a run-time dtype to a compile-time type, and shape errors in one line.
+
+use slimpipe_runtime::{DType, Error, RawTensor, Result};
+
+/// Runs `$body` with `$T` bound to the Rust type of a computable float dtype (f32 or bf16).
+macro_rules! with_float {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            slimpipe_runtime::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            slimpipe_runtime::DType::BF16 => {
+                type $T = half::bf16;
+                $body
+            }
+            got => Err(slimpipe_runtime::Error::WrongDType { op: $op, expected: "f32 or bf16", got }),
+        }
+    };
+}
+pub(crate) use with_float;
+
+pub(crate) fn mismatch(op: &'static str, what: String) -> Error {
+    Error::ShapeMismatch { op, what }
+}
+
+pub(crate) fn same_dtype(op: &'static str, a: &RawTensor, b: &RawTensor) -> Result<DType> {
+    if a.dtype() == b.dtype() {
+        return Ok(a.dtype());
+    }
+    Err(Error::MixedDTypes { op, left: a.dtype(), right: b.dtype() })
+}
+
+pub(crate) fn same_shape(op: &'static str, a: &RawTensor, b: &RawTensor) -> Result<()> {
+    if a.shape() == b.shape() {
+        return Ok(());
+    }
+    Err(mismatch(op, format!("shapes {} and {} differ", a.shape(), b.shape())))
+}
+
+/// The extent of the last dimension.
+pub(crate) fn width(op: &'static str, x: &RawTensor) -> Result<usize> {
+    x.dims().last().copied().ok_or_else(|| mismatch(op, "a scalar has no last dimension".to_owned()))
+}

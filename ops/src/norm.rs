@@ -1,0 +1,93 @@
+//! Normalisation over the last dimension.
+//!
+//! RMSNorm: y = x r w with r = 1 / sqrt(mean(x^2) + eps). Backward, with g = dy w:
+//! dx = r (g - x r^2 mean(g x)), dw = sum over rows of dy x r.
+
+use slimpipe_kernels::cpu::norm as kernel;
+use slimpipe_runtime::{DType, RawTensor, Result, Shape, team};
+
+use crate::copy::contiguous;
+use crate::dispatch::{mismatch, same_dtype, width, with_float};
+
+fn check(op: &'static str, x: &RawTensor, weight: &RawTensor) -> Result<usize> {
+    same_dtype(op, x, weight)?;
+    let width = width(op, x)?;
+    if weight.dims() != [width] || width == 0 {
+        return Err(mismatch(op, format!("weight of shape {} for rows of {width}", weight.shape())));
+    }
+    Ok(width)
+}
+
+fn rows(x: &RawTensor, width: usize) -> Shape {
+    Shape::from(x.elem_count() / width)
+}
+
+/// RMSNorm: the normalised rows and the reciprocal root mean square of each (f32).
+///
+/// # Errors
+/// A weight of another width or dtype, out of memory.
+#[track_caller]
+pub fn rms_norm(x: &RawTensor, weight: &RawTensor, eps: f32) -> Result<(RawTensor, RawTensor)> {
+    const OP: &str = "rms_norm";
+    let width = check(OP, x, weight)?;
+    let x = contiguous(x)?;
+    let device = x.device().join(weight.device());
+    let mut y = RawTensor::empty(*x.shape(), x.dtype(), device, OP)?;
+    let mut rstd = RawTensor::empty(rows(&x, width), DType::F32, device, OP)?;
+    if !y.is_meta() {
+        with_float!(OP, x.dtype(), T => {
+            let (x, w) = (x.slice::<T>(OP)?, weight.slice::<T>(OP)?);
+            kernel::rms_norm(&team::current(), x, w, eps, width, y.slice_mut::<T>(OP)?, rstd.slice_mut(OP)?);
+            Ok(())
+        })?;
+    }
+    Ok((y, rstd))
+}
+
+/// The output of [`rms_norm`] again, bit for bit, from its saved `rstd`.
+///
+/// # Errors
+/// As [`rms_norm`].
+#[track_caller]
+pub fn rms_norm_apply(x: &RawTensor, weight: &RawTensor, rstd: &RawTensor) -> Result<RawTensor> {
+    const OP: &str = "rms_norm_again";
+    let width = check(OP, x, weight)?;
+    let x = contiguous(x)?;
+    let mut y = RawTensor::empty(*x.shape(), x.dtype(), x.device().join(weight.device()), OP)?;
+    if !y.is_meta() {
+        with_float!(OP, x.dtype(), T => {
+            let (x, w) = (x.slice::<T>(OP)?, weight.slice::<T>(OP)?);
+            kernel::rms_norm_apply(&team::current(), x, w, rstd.slice(OP)?, width, y.slice_mut::<T>(OP)?);
+            Ok(())
+        })?;
+    }
+    Ok(y)
+}
+
+/// Writes the gradient of the input to `dx` (unshared, shaped like `x`) and adds that of the weight
+/// to `dweight` (f32) if given.
+///
+/// # Errors
+/// As [`rms_norm`], or a destination is shared.
+pub fn rms_norm_backward(
+    x: &RawTensor,
+    weight: &RawTensor,
+    rstd: &RawTensor,
+    dy: &RawTensor,
+    dx: &mut RawTensor,
+    dweight: Option<&mut RawTensor>,
+) -> Result<()> {
+    const OP: &str = "rms_norm_backward";
+    let width = check(OP, x, weight)?;
+    if x.is_meta() || dy.is_meta() {
+        return Ok(());
+    }
+    let (x, dy) = (contiguous(x)?, contiguous(dy)?);
+    let dweight = dweight.map(|dweight| dweight.slice_mut::<f32>(OP)).transpose()?;
+    with_float!(OP, x.dtype(), T => {
+        let (x, w, dy) = (x.slice::<T>(OP)?, weight.slice::<T>(OP)?, dy.slice::<T>(OP)?);
+        let dx = dx.slice_mut::<T>(OP)?;
+        kernel::rms_norm_backward(&team::current(), x, w, rstd.slice(OP)?, dy, width, dx, dweight);
+        Ok(())
+    })
+}

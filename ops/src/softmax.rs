@@ -1,0 +1,47 @@
+//! Softmax over the last dimension: y_i = exp(x_i - max) / sum. Backward: dx = y (dy - sum(y dy)).
+
+use slimpipe_kernels::cpu::softmax as kernel;
+use slimpipe_runtime::{RawTensor, Result, team};
+
+use crate::copy::contiguous;
+use crate::dispatch::{same_shape, width, with_float};
+
+/// Softmax of each row.
+///
+/// # Errors
+/// Not a float tensor, out of memory.
+#[track_caller]
+pub fn softmax(x: &RawTensor) -> Result<RawTensor> {
+    const OP: &str = "softmax";
+    let width = width(OP, x)?;
+    let x = contiguous(x)?;
+    let mut y = RawTensor::empty(*x.shape(), x.dtype(), x.device(), OP)?;
+    if !y.is_meta() && width > 0 {
+        with_float!(OP, x.dtype(), T => {
+            kernel::forward(&team::current(), x.slice::<T>(OP)?, width, y.slice_mut::<T>(OP)?);
+            Ok(())
+        })?;
+    }
+    Ok(y)
+}
+
+/// The gradient of the input, from the output `y`.
+///
+/// # Errors
+/// Shapes that differ, out of memory.
+#[track_caller]
+pub fn softmax_backward(y: &RawTensor, dy: &RawTensor) -> Result<RawTensor> {
+    const OP: &str = "softmax_backward";
+    same_shape(OP, y, dy)?;
+    let width = width(OP, y)?;
+    let (y, dy) = (contiguous(y)?, contiguous(dy)?);
+    let mut dx = RawTensor::empty(*y.shape(), y.dtype(), y.device(), OP)?;
+    if !dx.is_meta() && width > 0 {
+        with_float!(OP, y.dtype(), T => {
+            let (y, dy) = (y.slice::<T>(OP)?, dy.slice::<T>(OP)?);
+            kernel::backward(&team::current(), y, dy, width, dx.slice_mut::<T>(OP)?);
+            Ok(())
+        })?;
+    }
+    Ok(dx)
+}

@@ -1,0 +1,53 @@
+//! SwiGLU: y = silu(gate) up with silu(g) = g s, s = sigmoid(g).
+//!
+//! Backward: dup = dy silu(gate), dgate = dy up s (1 + gate (1 - s)).
+
+use slimpipe_kernels::cpu::swiglu as kernel;
+use slimpipe_runtime::{RawTensor, Result, team};
+
+use crate::copy::contiguous;
+use crate::dispatch::{same_dtype, same_shape, with_float};
+
+/// silu(gate) * up, elementwise on equal shapes.
+///
+/// # Errors
+/// Shapes or dtypes that differ, out of memory.
+#[track_caller]
+pub fn swiglu(gate: &RawTensor, up: &RawTensor) -> Result<RawTensor> {
+    const OP: &str = "swiglu";
+    same_shape(OP, gate, up)?;
+    let dtype = same_dtype(OP, gate, up)?;
+    let (gate, up) = (contiguous(gate)?, contiguous(up)?);
+    let mut out = RawTensor::empty(*gate.shape(), dtype, gate.device(), OP)?;
+    if !out.is_meta() {
+        with_float!(OP, dtype, T => {
+            let (g, u) = (gate.slice::<T>(OP)?, up.slice::<T>(OP)?);
+            kernel::forward(&team::current(), g, u, out.slice_mut::<T>(OP)?);
+            Ok(())
+        })?;
+    }
+    Ok(out)
+}
+
+/// The gradients of gate and up.
+///
+/// # Errors
+/// Shapes or dtypes that differ, out of memory.
+#[track_caller]
+pub fn swiglu_backward(gate: &RawTensor, up: &RawTensor, dy: &RawTensor) -> Result<(RawTensor, RawTensor)> {
+    const OP: &str = "swiglu_backward";
+    same_shape(OP, gate, dy)?;
+    let dtype = same_dtype(OP, gate, dy)?;
+    let (gate, up, dy) = (contiguous(gate)?, contiguous(up)?, contiguous(dy)?);
+    let mut dgate = RawTensor::empty(*gate.shape(), dtype, gate.device(), OP)?;
+    let mut dup = RawTensor::empty(*gate.shape(), dtype, gate.device(), OP)?;
+    if !dgate.is_meta() {
+        with_float!(OP, dtype, T => {
+            let (g, u, dy) = (gate.slice::<T>(OP)?, up.slice::<T>(OP)?, dy.slice::<T>(OP)?);
+            let (dg, du) = (dgate.slice_mut::<T>(OP)?, dup.slice_mut::<T>(OP)?);
+            kernel::backward(&team::current(), g, u, dy, dg, du);
+            Ok(())
+        })?;
+    }
+    Ok((dgate, dup))
+}

@@ -1,0 +1,45 @@
+//! Functions of one element. The formulas and derivatives are those of
+//! [`slimpipe_kernels::cpu::unary::Unary`]: dx = dy f'(x).
+
+pub use slimpipe_kernels::cpu::unary::Unary;
+use slimpipe_kernels::cpu::unary as kernel;
+use slimpipe_runtime::{RawTensor, Result, team};
+
+use crate::copy::contiguous;
+use crate::dispatch::{same_shape, with_float};
+
+/// `f(x)`, elementwise.
+///
+/// # Errors
+/// Not a float tensor, out of memory.
+#[track_caller]
+pub fn unary(f: Unary, x: &RawTensor) -> Result<RawTensor> {
+    let x = contiguous(x)?;
+    let mut out = RawTensor::empty(*x.shape(), x.dtype(), x.device(), f.name())?;
+    if !out.is_meta() {
+        with_float!(f.name(), x.dtype(), T => {
+            kernel::forward(&team::current(), f, x.slice::<T>(f.name())?, out.slice_mut::<T>(f.name())?);
+            Ok(())
+        })?;
+    }
+    Ok(out)
+}
+
+/// The gradient of the input `x`.
+///
+/// # Errors
+/// Shapes that differ, out of memory.
+#[track_caller]
+pub fn unary_backward(f: Unary, x: &RawTensor, dy: &RawTensor) -> Result<RawTensor> {
+    same_shape(f.name(), x, dy)?;
+    let (x, dy) = (contiguous(x)?, contiguous(dy)?);
+    let mut dx = RawTensor::empty(*x.shape(), x.dtype(), x.device(), f.name())?;
+    if !dx.is_meta() {
+        with_float!(f.name(), x.dtype(), T => {
+            let (x, dy) = (x.slice::<T>(f.name())?, dy.slice::<T>(f.name())?);
+            kernel::backward(&team::current(), f, x, dy, dx.slice_mut::<T>(f.name())?);
+            Ok(())
+        })?;
+    }
+    Ok(dx)
+}

@@ -1,0 +1,49 @@
+//! What a step trains on: one sequence per microbatch.
+
+use slimpipe_autograd::IGNORE;
+
+use super::{Error, Result};
+
+/// One microbatch: tokens, and the label of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// What each position should predict; -100 counts for nothing.
+    pub labels: Vec<i64>,
+}
+
+impl Sequence {
+    /// The sequence that predicts each next token of `window`, which is one token longer.
+    pub fn next_token(window: &[u32]) -> Self {
+        let (tokens, next) = (&window[..window.len().saturating_sub(1)], window.get(1..).unwrap_or(&[]));
+        Self { tokens: tokens.to_vec(), labels: next.iter().map(|&token| i64::from(token)).collect() }
+    }
+}
+
+/// The microbatches of one step, the same on every rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// One sequence per microbatch, all of one length.
+    pub sequences: Vec<Sequence>,
+}
+
+impl Batch {
+    /// Checks that there are `microbatches` sequences of `seq_len` tokens, and gives one over the
+    /// number of labels that count (0 if none does).
+    pub(crate) fn loss_scale(&self, microbatches: usize, seq_len: usize) -> Result<f32> {
+        if self.sequences.len() != microbatches {
+            let (got, expected) = (self.sequences.len(), microbatches);
+            return Err(Error::BatchSize { got, expected });
+        }
+        for (microbatch, sequence) in self.sequences.iter().enumerate() {
+            let (tokens, labels) = (sequence.tokens.len(), sequence.labels.len());
+            if tokens != seq_len || labels != seq_len {
+                return Err(Error::SequenceLength { microbatch, tokens, labels, expected: seq_len });
+            }
+        }
+        let labels = self.sequences.iter().flat_map(|sequence| &sequence.labels);
+        let counted = labels.filter(|&&label| label != IGNORE).count();
+        Ok(if counted == 0 { 0.0 } else { 1.0 / counted as f32 })
+    }
+}

@@ -1,0 +1,95 @@
+use slimpipe_allocator::AllocError;
+
+use crate::comm::CommError;
+use crate::schedule::{ScheduleError, Unit};
+
+/// What can go wrong while a program runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation of a stage failed.
+    #[error(transparent)]
+    Autograd(#[from] slimpipe_autograd::Error),
+    /// A raw tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] slimpipe_runtime::Error),
+    /// Out of memory, or a tensor of a closed unit.
+    #[error(transparent)]
+    Memory(#[from] AllocError),
+    /// Another rank failed, or a message did not fit.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// A schedule that cannot be built or run.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A mistake a stage reports.
+    #[error("stage: {0}")]
+    Stage(String),
+    /// A sequence that cannot be cut into equal slices.
+    #[error("a sequence of {seq_len} tokens does not divide into {slices} equal slices; {hint}")]
+    UnequalSlices {
+        /// Tokens in a sequence.
+        seq_len: usize,
+        /// Slices asked for.
+        slices: u32,
+        /// What would divide.
+        hint: String,
+    },
+    /// More stages than layers.
+    #[error("{stages} stages (ranks x chunks) for {layers} layers: every stage needs a layer; lower parallel.pipeline or parallel.chunks")]
+    TooManyStages {
+        /// Ranks times chunks.
+        stages: u32,
+        /// The model's layers.
+        layers: usize,
+    },
+    /// A batch with another number of sequences than the schedule has microbatches.
+    #[error("the batch has {got} sequences, the schedule {expected} microbatches")]
+    BatchSize {
+        /// Sequences in the batch.
+        got: usize,
+        /// Microbatches of the schedule.
+        expected: usize,
+    },
+    /// A sequence of another length than the pipeline was built for.
+    #[error("microbatch {microbatch} has {tokens} tokens and {labels} labels, the pipeline takes {expected}")]
+    SequenceLength {
+        /// Which microbatch.
+        microbatch: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Its labels.
+        labels: usize,
+        /// Tokens in a sequence.
+        expected: usize,
+    },
+    /// A stage that is not the last asked for labels.
+    #[error("labels were asked for by a stage that is not the last; only the last stage computes the loss")]
+    NoLabels,
+    /// Tokens for a stage that has no embedding, or hidden states for one that needs tokens.
+    #[error("the stage got tokens but has no embedding: StageSpec::is_first says which stage reads tokens")]
+    UnexpectedInput,
+    /// A stage gave a loss where hidden states were due, or the reverse.
+    #[error("stage {stage} gave {got} where {expected} was due")]
+    WrongOutput {
+        /// The stage.
+        stage: u32,
+        /// What it gave.
+        got: &'static str,
+        /// What was due.
+        expected: &'static str,
+    },
+    /// A program that departs from the order in which units can run.
+    #[error("rank {rank}: the program runs {what} of {unit:?} out of order")]
+    OutOfOrder {
+        /// The rank.
+        rank: u32,
+        /// The action.
+        what: &'static str,
+        /// The unit.
+        unit: Unit,
+    },
+}
+
+/// Shorthand for a result of the executor.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,16 @@
+//! Runs a schedule's program on a rank's stages, and records what it did and when.
+
+mod batch;
+mod error;
+mod payload;
+mod pipeline;
+mod plan;
+mod stage;
+mod timeline;
+mod unit;
+
+pub use batch::{Batch, Sequence};
+pub use error::{Error, Result};
+pub use pipeline::{Pipeline, StepReport};
+pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec};
+pub use timeline::{Span, Timeline, Work};

@@ -1,0 +1,306 @@
+//! One rank's pipeline: its stages, its memory, its program.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use slimpipe_allocator::{self as allocator, Memory, Region, UnitId, scope};
+use slimpipe_autograd::{KvCache, Parameter, TapeEnd, Tensor, backward};
+use slimpipe_runtime::{Device, RawTensor};
+
+use super::payload::TensorPayload;
+use super::unit::{forward, tokens_or_hidden};
+use super::{Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, Work, plan};
+use crate::comm::{Communicator, Tag};
+use crate::schedule::{Action, Schedule, Unit};
+
+/// One rank's part of a model in training: runs whole steps of its schedule.
+pub struct Pipeline<S> {
+    schedule: Schedule,
+    program: Vec<Action>,
+    comm: Box<dyn Communicator>,
+    memory: Memory,
+    /// This rank's stages, by chunk.
+    stages: Vec<(StageSpec, S)>,
+    seq_len: usize,
+    timeline: Timeline,
+}
+
+/// What a step came to on this rank.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The mean loss over all labels that count (nats); the same on every rank.
+    pub loss: f64,
+    /// Time this rank computed.
+    pub busy: Duration,
+    /// When this rank's first action began and its last ended, since the pipeline's origin.
+    pub extent: (Duration, Duration),
+}
+
+/// A unit between its forward and its backward.
+struct Live {
+    memory: allocator::Unit,
+    root: TapeEnd,
+    leaf: Option<TapeEnd>,
+}
+
+/// What a step carries from action to action.
+struct Step<'a> {
+    batch: &'a Batch,
+    loss_scale: f32,
+    loss: f64,
+    live: HashMap<Unit, Live>,
+    /// Keys and values by (microbatch, chunk), while later slices will read them.
+    caches: HashMap<(u32, u32), Vec<KvCache>>,
+    /// Outputs and input gradients that wait to be sent, or for a stage on this rank.
+    outputs: HashMap<Unit, RawTensor>,
+    gradients: HashMap<Unit, RawTensor>,
+}
+
+impl<S: Stage> Pipeline<S> {
+    /// Builds this rank's stages of a model of `layers` layers, trained on sequences of `seq_len`
+    /// tokens, and plans their memory. `build` is called once per chunk, with memory entered and
+    /// persistent; `origin` is the zero of the timelines and should be the same on all ranks.
+    ///
+    /// # Errors
+    /// Slices that do not divide, more stages than layers, out of memory, or `build` failed.
+    pub fn new<E: From<Error>>(
+        schedule: Schedule,
+        comm: Box<dyn Communicator>,
+        memory: Memory,
+        (layers, seq_len): (usize, usize),
+        origin: Instant,
+        mut build: impl FnMut(&StageSpec) -> Result<S, E>,
+    ) -> Result<Self, E> {
+        let slice_len = slice_len(seq_len, schedule.slices())?;
+        let (rank, count) = (comm.rank(), schedule.ranks() * schedule.chunks());
+        if count as usize > layers {
+            return Err(Error::TooManyStages { stages: count, layers }.into());
+        }
+        let entered = memory.enter();
+        let mut stages = Vec::new();
+        for chunk in 0..schedule.chunks() {
+            let spec = StageSpec::deal(schedule.placement().stage(rank, chunk), count, layers, slice_len);
+            let stage = {
+                let _persistent = scope::place(Region::Persistent);
+                build(&spec)?
+            };
+            let plan = plan::plan(&stage, &spec)?;
+            memory.install(chunk, plan).map_err(Error::from)?;
+            stages.push((spec, stage));
+        }
+        drop(entered);
+        let program = schedule.program(rank).collect();
+        Ok(Self { program, schedule, comm, memory, stages, seq_len, timeline: Timeline::new(origin) })
+    }
+
+    /// The parameters of this rank's stages, in stage order.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        self.stages.iter().flat_map(|(_, stage)| stage.parameters()).collect()
+    }
+
+    /// Whether this rank's copy of `parameter` is the one that counts in norms and checkpoints: a
+    /// tied parameter counts on the first stage only.
+    pub fn owns(&self, parameter: &Parameter) -> bool {
+        !self.stages.iter().any(|(spec, stage)| {
+            !spec.is_first() && stage.tied().is_some_and(|tied| tied.name() == parameter.name())
+        })
+    }
+
+    /// The rank's memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The rank's communicator, for reductions around a step.
+    pub fn comm(&mut self) -> &mut dyn Communicator {
+        self.comm.as_mut()
+    }
+
+    /// What the rank did in its last step.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Runs forward and backward of all microbatches of `batch`: gradients are then complete in the
+    /// parameters, and all units' memory is given back.
+    ///
+    /// # Errors
+    /// A batch that does not fit, out of memory, a failed peer; the step's units are given back.
+    pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        let microbatches = self.schedule.microbatches() as usize;
+        let loss_scale = batch.loss_scale(microbatches, self.seq_len)?;
+        let memory = self.memory.clone();
+        let _entered = memory.enter();
+        self.timeline.clear();
+        let mut step = Step {
+            batch,
+            loss_scale,
+            loss: 0.0,
+            live: HashMap::new(),
+            caches: HashMap::new(),
+            outputs: HashMap::new(),
+            gradients: HashMap::new(),
+        };
+        for index in 0..self.program.len() {
+            self.act(self.program[index], &mut step)?;
+        }
+        let extent = self.timeline.extent().unwrap_or_default();
+        let mut loss = [step.loss];
+        self.comm.all_reduce_sum_f64(&mut loss)?;
+        Ok(StepReport { loss: loss[0], busy: self.timeline.busy(), extent })
+    }
+
+    fn act(&mut self, action: Action, step: &mut Step<'_>) -> Result<()> {
+        match action {
+            // A message is received by the action that uses it, into that unit's memory.
+            Action::RecvActivation { .. } | Action::RecvGradient { .. } => Ok(()),
+            Action::Forward(unit) => self.forward(unit, step),
+            Action::Backward(unit) => self.backward(unit, step),
+            Action::SendActivation { unit, to } => {
+                let output = step.outputs.remove(&unit).ok_or(self.out_of_order("send", unit))?;
+                self.send(Work::SendActivation(unit), to, self.tag(unit, false), output)
+            }
+            Action::SendGradient { unit, to } => {
+                let gradient = step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
+                self.send(Work::SendGradient(unit), to, self.tag(unit, true), gradient)
+            }
+            Action::ReduceTied { peer } => self.reduce_tied(peer),
+            // The caller clips and steps: gradients are complete when `step` returns.
+            _ => Ok(()),
+        }
+    }
+    fn forward(&mut self, unit: Unit, step: &mut Step<'_>) -> Result<()> {
+        let guard = self.memory.unit(UnitId {
+            microbatch: unit.microbatch,
+            slice: unit.slice,
+            chunk: unit.chunk,
+        })?;
+        let (spec, stage) = &self.stages[unit.chunk as usize];
+        let (rows, offset) = (spec.slice_len, unit.slice as usize * spec.slice_len);
+        let sequence = &step.batch.sequences[unit.microbatch as usize];
+        let phase = guard.forward();
+
+        let layer = scope::layer(spec.layers.start as u32);
+        let input = if spec.is_first() {
+            RawTensor::from_slice(&sequence.tokens[offset..offset + rows], rows, Device::Cpu)?
+        } else {
+            let (width, dtype) = stage.hidden();
+            let input = RawTensor::empty((rows, width), dtype, Device::Cpu, "receive")?;
+            self.receive(unit, input, false, step)?
+        };
+        drop(layer);
+        let (spec, stage) = &self.stages[unit.chunk as usize];
+        let labels = match spec.is_last() {
+            true => Some(RawTensor::from_slice(&sequence.labels[offset..offset + rows], rows, Device::Cpu)?),
+            false => None,
+        };
+        let caches = step
+            .caches
+            .entry((unit.microbatch, unit.chunk))
+            .or_insert_with(|| spec.layers.clone().map(|_| KvCache::new()).collect());
+        let mut cx = SliceContext {
+            offset,
+            labels,
+            loss_scale: step.loss_scale,
+            first_layer: spec.layers.start,
+            caches,
+        };
+        let (input, leaf) = tokens_or_hidden(input);
+        let (output, root) =
+            self.timeline.record(Work::Forward(unit), || forward(stage, spec, input, &mut cx))?;
+        drop(cx);
+        if unit.slice + 1 == self.schedule.slices() {
+            // Later slices do not exist: from here on only the tapes keep K/V alive.
+            step.caches.remove(&(unit.microbatch, unit.chunk));
+        }
+        if spec.is_last() {
+            step.loss += f64::from(output.to_vec::<f32>()?[0]);
+        } else {
+            step.outputs.insert(unit, output);
+        }
+        drop(phase);
+        step.live.insert(unit, Live { memory: guard, root, leaf });
+        Ok(())
+    }
+
+    fn backward(&mut self, unit: Unit, step: &mut Step<'_>) -> Result<()> {
+        let live = step.live.remove(&unit).ok_or(self.out_of_order("backward", unit))?;
+        let Live { memory, root, leaf } = live;
+        let phase = memory.backward();
+        let (spec, stage) = &self.stages[unit.chunk as usize];
+        let gradient = if spec.is_last() {
+            RawTensor::from_slice(&[1f32], (), Device::Cpu)?
+        } else {
+            let (width, dtype) = stage.hidden();
+            let gradient = RawTensor::empty((spec.slice_len, width), dtype, Device::Cpu, "receive")?;
+            self.receive(unit, gradient, true, step)?
+        };
+        let input_gradient = self
+            .timeline
+            .record(Work::Backward(unit), || backward(root, gradient, leaf.as_ref()))?;
+        if let Some(gradient) = input_gradient {
+            step.gradients.insert(unit, Tensor::from(gradient).contiguous()?.raw().clone());
+        }
+        drop((leaf, phase, memory));
+        Ok(())
+    }
+
+    /// Fills `into` with the unit's input (or, for `backward`, its output gradient): from the
+    /// neighbouring stage on another rank, or from the one on this rank.
+    fn receive(&mut self, unit: Unit, mut into: RawTensor, is_gradient: bool, step: &mut Step<'_>) -> Result<RawTensor> {
+        let own = self.stages[unit.chunk as usize].0.stage;
+        let neighbour = if is_gradient { own + 1 } else { own - 1 };
+        let (rank, chunk) = self.schedule.placement().locate(neighbour);
+        let source = Unit { chunk, ..unit };
+        if rank == self.comm.rank() {
+            let waiting = if is_gradient { &mut step.gradients } else { &mut step.outputs };
+            let from = waiting.remove(&source).ok_or(self.out_of_order("receive", unit))?;
+            into.as_bytes_mut("receive")?.copy_from_slice(from.as_bytes("receive")?);
+            return Ok(into);
+        }
+        let work = if is_gradient { Work::ReceiveGradient(unit) } else { Work::ReceiveActivation(unit) };
+        let tag = self.tag(source, is_gradient);
+        let bytes = into.as_bytes_mut("receive")?;
+        let comm = &mut self.comm;
+        self.timeline.record(work, || comm.recv(rank, tag, bytes))?;
+        Ok(into)
+    }
+
+    fn send(&mut self, work: Work, to: u32, tag: Tag, tensor: RawTensor) -> Result<()> {
+        let payload = Box::new(TensorPayload::new(tensor)?);
+        let comm = &mut self.comm;
+        Ok(self.timeline.record(work, || comm.send(to, tag, payload))?)
+    }
+
+    /// A message is named by the unit that sends it.
+    fn tag(&self, unit: Unit, is_gradient: bool) -> Tag {
+        Tag::new(is_gradient, unit)
+    }
+
+    /// Adds the tied parameter's gradients of the first and the last stage, on both.
+    fn reduce_tied(&mut self, peer: u32) -> Result<()> {
+        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else { return Ok(()) };
+        let comm = &mut self.comm;
+        self.timeline.record(Work::ReduceTied, || -> Result<()> {
+            if let Some(gradient) = tied.grad().get_mut() {
+                comm.exchange_add_f32(peer, gradient.slice_mut("reduce_tied")?)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn out_of_order(&self, what: &'static str, unit: Unit) -> Error {
+        Error::OutOfOrder { rank: self.comm.rank(), what, unit }
+    }
+}
+
+fn slice_len(seq_len: usize, slices: u32) -> Result<usize> {
+    let n = slices as usize;
+    if seq_len > 0 && seq_len.is_multiple_of(n) {
+        return Ok(seq_len / n);
+    }
+    let (below, above) = (seq_len / n * n, seq_len.div_ceil(n).max(1) * n);
+    let lengths = if below == 0 { format!("{above}") } else { format!("{below} or {above}") };
+    let hint = format!("set train.seq_len to {lengths}, or parallel.slices to a divisor of {seq_len}");
+    Err(Error::UnequalSlices { seq_len, slices, hint })
+}

@@ -1,0 +1,123 @@
+//! What a model gives the pipeline: stages that run one slice at a time.
+
+use std::ops::Range;
+
+use slimpipe_autograd::{KvCache, Parameter, Tensor};
+use slimpipe_runtime::{DType, RawTensor};
+
+use super::Result;
+
+/// Which part of a model a stage is, given to the function that builds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageSpec {
+    /// The stage's number, 0 for the one that reads tokens.
+    pub stage: u32,
+    /// How many stages the model is dealt to.
+    pub stages: u32,
+    /// The model's layers that belong to this stage.
+    pub layers: Range<usize>,
+    /// Tokens in one slice.
+    pub slice_len: usize,
+}
+
+impl StageSpec {
+    /// Deals `layers` to `stages` stages, as evenly as can be; earlier stages get the remainder.
+    ///
+    /// # Panics
+    /// `stage` is not below `stages`.
+    pub fn deal(stage: u32, stages: u32, layers: usize, slice_len: usize) -> Self {
+        assert!(stage < stages, "stage {stage} of {stages}");
+        let (each, more) = (layers / stages as usize, layers % stages as usize);
+        let start = |stage: usize| stage * each + stage.min(more);
+        let at = stage as usize;
+        Self { stage, stages, layers: start(at)..start(at + 1), slice_len }
+    }
+
+    /// Whether the stage reads tokens.
+    pub fn is_first(&self) -> bool {
+        self.stage == 0
+    }
+
+    /// Whether the stage computes the loss.
+    pub fn is_last(&self) -> bool {
+        self.stage + 1 == self.stages
+    }
+}
+
+/// What flows into a stage.
+pub enum StageInput {
+    /// The slice's token ids (u32, [rows]); the first stage's input.
+    Tokens(RawTensor),
+    /// The previous stage's output, [rows, width].
+    Hidden(Tensor),
+}
+
+/// What flows out of a stage.
+pub enum StageOutput {
+    /// The next stage's input, [rows, width].
+    Hidden(Tensor),
+    /// The slice's loss (f32 scalar), already multiplied by [`SliceContext::loss_scale`].
+    Loss(Tensor),
+}
+
+/// What a stage may know about the slice it runs.
+pub struct SliceContext<'a> {
+    pub(crate) offset: usize,
+    pub(crate) labels: Option<RawTensor>,
+    pub(crate) loss_scale: f32,
+    pub(crate) first_layer: usize,
+    pub(crate) caches: &'a mut [KvCache],
+}
+
+impl SliceContext<'_> {
+    /// The position of the slice's first token in its sequence.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The label of each token (i64, [rows], -100 ignored); on the last stage only.
+    ///
+    /// # Errors
+    /// Another stage asked.
+    pub fn labels(&self) -> Result<&RawTensor> {
+        self.labels.as_ref().ok_or(super::Error::NoLabels)
+    }
+
+    /// What a slice's summed loss is multiplied by: one over the labels that count, over all
+    /// microbatches of the step. So slices' losses simply add up.
+    pub fn loss_scale(&self) -> f32 {
+        self.loss_scale
+    }
+
+    /// The keys and values of layer `layer` (the model's numbering) in this microbatch.
+    ///
+    /// # Panics
+    /// The layer is not one of the stage's.
+    pub fn kv(&mut self, layer: usize) -> &mut KvCache {
+        &mut self.caches[layer - self.first_layer]
+    }
+}
+
+/// A part of a model that runs on one rank.
+///
+/// A stage is run on the meta device once, to plan its memory; operations of this project do the
+/// right thing there by themselves.
+pub trait Stage {
+    /// Runs the stage's layers on one slice.
+    ///
+    /// # Errors
+    /// Whatever the computation meets.
+    fn forward(&self, input: StageInput, cx: &mut SliceContext<'_>) -> Result<StageOutput>;
+
+    /// The stage's parameters, each once.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// Elements per token, and their dtype, between stages.
+    fn hidden(&self) -> (usize, DType);
+
+    /// A parameter that the first and the last stage share (a tied embedding), if there is one.
+    /// Their gradients are added at the end of a step.
+    fn tied(&self) -> Option<Parameter> {
+        None
+    }
+}

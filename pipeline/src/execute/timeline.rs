@@ -1,0 +1,125 @@
+//! What a rank did and when: the measured counterpart of a simulated schedule.
+
+use std::time::{Duration, Instant};
+
+use crate::schedule::Unit;
+
+/// What a span of time was spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A unit's forward.
+    Forward(Unit),
+    /// A unit's backward.
+    Backward(Unit),
+    /// Waiting for a unit's input, and copying it.
+    ReceiveActivation(Unit),
+    /// Waiting for a unit's output gradient, and copying it.
+    ReceiveGradient(Unit),
+    /// Handing over a unit's output (waits only if the neighbour is far behind).
+    SendActivation(Unit),
+    /// Handing over a unit's input gradient.
+    SendGradient(Unit),
+    /// Adding tied gradients across ranks.
+    ReduceTied,
+}
+
+impl Work {
+    /// Whether the rank computes, rather than waits or moves data.
+    pub fn is_compute(self) -> bool {
+        matches!(self, Self::Forward(_) | Self::Backward(_))
+    }
+
+    /// The span's label in traces, such as `F mb0 s3` or `B mb1 s0 c2`.
+    pub fn label(self) -> String {
+        let of = |what: &str, unit: Unit| {
+            let Unit { microbatch, slice, chunk } = unit;
+            let chunk = if chunk == 0 { String::new() } else { format!(" c{chunk}") };
+            format!("{what} mb{microbatch} s{slice}{chunk}")
+        };
+        match self {
+            Self::Forward(unit) => of("F", unit),
+            Self::Backward(unit) => of("B", unit),
+            Self::ReceiveActivation(unit) => of("recv act", unit),
+            Self::ReceiveGradient(unit) => of("recv grad", unit),
+            Self::SendActivation(unit) => of("send act", unit),
+            Self::SendGradient(unit) => of("send grad", unit),
+            Self::ReduceTied => "reduce tied".to_owned(),
+        }
+    }
+}
+
+/// A piece of work with its start and end, since the timeline's origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What was done.
+    pub work: Work,
+    /// When it began.
+    pub start: Duration,
+    /// When it ended.
+    pub end: Duration,
+}
+
+/// The spans of one rank in the order they happened; they never overlap.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    origin: Instant,
+    spans: Vec<Span>,
+}
+
+impl Timeline {
+    /// An empty timeline; `origin` should be the same on all ranks.
+    pub fn new(origin: Instant) -> Self {
+        Self { origin, spans: Vec::new() }
+    }
+
+    /// Runs `f` and records it as `work`.
+    pub fn record<R>(&mut self, work: Work, f: impl FnOnce() -> R) -> R {
+        let start = self.origin.elapsed();
+        let result = f();
+        self.spans.push(Span { work, start, end: self.origin.elapsed() });
+        result
+    }
+
+    /// What was recorded.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Time since the origin.
+    pub fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Forgets all spans.
+    pub fn clear(&mut self) {
+        self.spans.clear();
+    }
+
+    /// The time spent computing.
+    pub fn busy(&self) -> Duration {
+        self.spans.iter().filter(|span| span.work.is_compute()).map(|span| span.end - span.start).sum()
+    }
+
+    /// First start and last end; `None` if nothing was recorded.
+    pub fn extent(&self) -> Option<(Duration, Duration)> {
+        Some((self.spans.first()?.start, self.spans.last()?.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_forward_and_backward_count_as_busy() {
+        let unit = Unit { microbatch: 1, slice: 2, chunk: 0 };
+        let mut timeline = Timeline::new(Instant::now());
+        timeline.record(Work::ReceiveActivation(unit), || std::thread::sleep(Duration::from_millis(2)));
+        assert_eq!(timeline.busy(), Duration::ZERO);
+        timeline.record(Work::Forward(unit), || std::thread::sleep(Duration::from_millis(2)));
+        assert!(timeline.busy() >= Duration::from_millis(2));
+        let (start, end) = timeline.extent().unwrap();
+        assert!(end - start >= timeline.busy());
+        assert_eq!(Work::Backward(unit).label(), "B mb1 s2");
+    }
+}

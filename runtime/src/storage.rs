@@ -1,0 +1,68 @@
+//! Bytes with an owner: an allocation and the device it lies on.
+
+use slimpipe_allocator::{Allocation, allocate};
+
+use crate::{Device, Element, Error, Result};
+
+/// The memory behind one or more tensors.
+#[derive(Debug)]
+pub struct Storage {
+    allocation: Allocation,
+    device: Device,
+}
+
+impl Storage {
+    /// Takes `bytes` from the current scope. `op` names the owner in traces and errors.
+    ///
+    /// # Errors
+    /// Out of memory.
+    #[track_caller]
+    pub fn new(bytes: usize, device: Device, op: &'static str) -> Result<Self> {
+        let allocation = match device {
+            Device::Cpu => allocate(bytes as u64, op)?,
+            Device::Meta => slimpipe_allocator::allocate_meta(bytes as u64),
+        };
+        Ok(Self { allocation, device })
+    }
+
+    /// Where the bytes lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The allocation, for traces and plans.
+    pub fn allocation(&self) -> &Allocation {
+        &self.allocation
+    }
+
+    /// Elements `start..start + len` of the storage read as `T`.
+    ///
+    /// # Errors
+    /// The unit that owned the bytes was closed, or this is a meta storage.
+    pub fn slice<T: Element>(&self, start: usize, len: usize, op: &'static str) -> Result<&[T]> {
+        let pointer = self.pointer(start, len, size_of::<T>(), op)?;
+        // SAFETY: `pointer` is aligned to 64 bytes plus a multiple of the element size, the range was
+        // checked against the allocation, all bytes are initialised (they come from the operating
+        // system zeroed) and any bit pattern is a `T: Pod`. Writers hold the storage exclusively.
+        Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), len) })
+    }
+
+    /// Like [`Storage::slice`], for writing; exclusive by the borrow.
+    ///
+    /// # Errors
+    /// As [`Storage::slice`].
+    pub fn slice_mut<T: Element>(&mut self, start: usize, len: usize, op: &'static str) -> Result<&mut [T]> {
+        let pointer = self.pointer(start, len, size_of::<T>(), op)?;
+        // SAFETY: as in `slice`; `&mut self` makes the access exclusive, allocations never overlap.
+        Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), len) })
+    }
+
+    fn pointer(&self, start: usize, len: usize, size: usize, op: &'static str) -> Result<*mut u8> {
+        self.allocation.check(op)?;
+        let end = (start + len) * size;
+        assert!(end as u64 <= self.allocation.bytes(), "{op}: view ends outside its storage");
+        let base = self.allocation.as_ptr().ok_or(Error::MetaHasNoData { op })?;
+        // SAFETY: `start * size` lies inside the allocation, asserted above.
+        Ok(unsafe { base.as_ptr().add(start * size) })
+    }
+}

@@ -1,0 +1,155 @@
+//! AdamW with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101), and gradient clipping.
+//!
+//! Moments are f32. A bf16 model has f32 master weights; the model's weights are rounded copies.
+
+use slimpipe_allocator::{Region, scope};
+use slimpipe_autograd::Parameter;
+use slimpipe_kernels::cpu::adamw as kernel;
+use slimpipe_kernels::cpu::reduce;
+use slimpipe_runtime::{DType, RawTensor, team};
+
+use crate::Result;
+
+/// The settings of [`AdamW`] that stay the same over a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decay of weights with two or more dimensions, per step and learning rate.
+    pub weight_decay: f32,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 }
+    }
+}
+
+/// What the optimizer keeps for one parameter.
+pub struct State {
+    /// The parameter.
+    pub parameter: Parameter,
+    /// f32 master weights, where the model's are bf16.
+    pub master: Option<RawTensor>,
+    /// First moment.
+    pub exp_avg: RawTensor,
+    /// Second moment.
+    pub exp_avg_sq: RawTensor,
+}
+
+/// The optimizer of one rank's parameters.
+pub struct AdamW {
+    config: AdamWConfig,
+    states: Vec<State>,
+    steps: u64,
+}
+
+impl AdamW {
+    /// An optimizer for `parameters`; its state lies in persistent memory.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(parameters: Vec<Parameter>, config: AdamWConfig) -> Result<Self> {
+        let _persistent = scope::place(Region::Persistent);
+        let state = |parameter: Parameter| -> Result<State> {
+            parameter.allocate_grad()?;
+            let value = parameter.value();
+            let zeros = || RawTensor::zeros(*value.shape(), DType::F32, value.device());
+            let mut master = None;
+            if value.dtype() != DType::F32 {
+                let mut copy = zeros()?;
+                slimpipe_ops::cast::cast_into(&value, &mut copy)?;
+                master = Some(copy);
+            }
+            let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
+            drop(value);
+            Ok(State { parameter, master, exp_avg, exp_avg_sq })
+        };
+        let states = parameters.into_iter().map(state).collect::<Result<_>>()?;
+        Ok(Self { config, states, steps: 0 })
+    }
+
+    /// The parameters with their state.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+
+    /// The parameters with their state, to restore them.
+    pub fn states_mut(&mut self) -> &mut [State] {
+        &mut self.states
+    }
+
+    /// Steps taken, which the bias correction counts.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Continues after `steps` steps.
+    pub fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
+    /// The sum of squares of all gradients of parameters for which `counts` is true.
+    ///
+    /// # Errors
+    /// A gradient's memory is gone.
+    pub fn grad_sum_squares(&self, counts: impl Fn(&Parameter) -> bool) -> Result<f64> {
+        let team = team::current();
+        let mut sum = 0.0;
+        for State { parameter, .. } in self.states.iter().filter(|state| counts(&state.parameter)) {
+            if let Some(grad) = parameter.grad().get() {
+                sum += reduce::sum_squares(&team, grad.slice("grad_norm")?);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// One step with learning rate `lr` on the gradients times `grad_scale`; gradients are emptied.
+    ///
+    /// # Errors
+    /// A parameter's value is held elsewhere, or memory is gone.
+    pub fn step(&mut self, lr: f32, grad_scale: f32) -> Result<()> {
+        const OP: &str = "adamw";
+        self.steps += 1;
+        let team = team::current();
+        for State { parameter, master, exp_avg, exp_avg_sq } in &mut self.states {
+            let mut value = parameter.value_mut();
+            let weight_decay = if value.rank() >= 2 { self.config.weight_decay } else { 0.0 };
+            let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+            let settings = kernel::AdamW { lr, beta1, beta2, eps, weight_decay, step: self.steps };
+            let grad = parameter.grad();
+            let Some(grad) = grad.get() else { continue };
+            let (grad, m, v) = (grad.slice(OP)?, exp_avg.slice_mut(OP)?, exp_avg_sq.slice_mut(OP)?);
+            match master {
+                None => kernel::step(&team, settings, value.slice_mut(OP)?, None, grad, grad_scale, m, v),
+                Some(master) => {
+                    let (master, low) = (master.slice_mut(OP)?, value.slice_mut(OP)?);
+                    kernel::step(&team, settings, master, Some(low), grad, grad_scale, m, v);
+                }
+            }
+        }
+        self.states.iter().for_each(|state| state.parameter.zero_grad());
+        Ok(())
+    }
+}
+
+/// What gradients are multiplied by so that their global norm is at most `max_norm`.
+pub fn clip_factor(norm: f64, max_norm: f64) -> f32 {
+    if max_norm > 0.0 && norm > max_norm { (max_norm / (norm + 1e-6)) as f32 } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_only_ever_shrinks() {
+        assert_eq!(clip_factor(0.5, 1.0), 1.0);
+        assert_eq!(clip_factor(3.0, 0.0), 1.0);
+        assert!((f64::from(clip_factor(4.0, 1.0)) - 0.25).abs() < 1e-6);
+    }
+}
