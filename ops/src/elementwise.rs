@@ -94,26 +94,8 @@ fn zip<T: Scalar + Element>(
 }
 
 /// Runs `f(start, block)` on fixed blocks of `out`, shared by the team.
-pub(crate) fn for_blocks<T: Send + Sync>(team: &Threads, out: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
-    let blocks: Vec<tasks::Block<'_, T>> = tasks::split(out, BLOCK);
-    team.run(blocks.len(), |i| blocks[i].with(|block| f(i * BLOCK, block)));
-}
-
-/// Hands each mutable block to exactly one task.
-mod tasks {
-    use std::sync::Mutex;
-
-    pub struct Block<'a, T>(Mutex<&'a mut [T]>);
-
-    pub fn split<T>(all: &mut [T], size: usize) -> Vec<Block<'_, T>> {
-        all.chunks_mut(size).map(|block| Block(Mutex::new(block))).collect()
-    }
-
-    impl<T> Block<'_, T> {
-        pub fn with(&self, f: impl FnOnce(&mut [T])) {
-            f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        }
-    }
+fn for_blocks<T: Send>(team: &Threads, out: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
+    team.chunks(out, BLOCK, |i, block| f(i * BLOCK, block));
 }
 
 /// `x * factor`.

@@ -66,6 +66,58 @@ impl Threads {
             drain();
         });
     }
+
+    /// Cuts `data` into chunks of `size` (the last may be shorter) and runs `task(i, chunk i)` on each.
+    ///
+    /// # Panics
+    /// `size` is 0.
+    pub fn chunks<T: Send>(&self, data: &mut [T], size: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+        let (len, base) = (data.len(), Shared(data.as_mut_ptr()));
+        self.run(len.div_ceil(size), |i| {
+            let start = i * size;
+            // SAFETY: `run` calls each `i` once, so the chunks are disjoint parts of `data`, which is
+            // borrowed mutably until all tasks are done.
+            task(i, unsafe { base.part(start, size.min(len - start)) });
+        });
+    }
+
+    /// As [`Threads::chunks`], with matching chunks of two slices.
+    ///
+    /// # Panics
+    /// A size is 0, or the slices have different numbers of chunks.
+    pub fn chunks2<A: Send, B: Send>(
+        &self,
+        (a, size_a): (&mut [A], usize),
+        (b, size_b): (&mut [B], usize),
+        task: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+    ) {
+        let count = a.len().div_ceil(size_a);
+        assert_eq!(count, b.len().div_ceil(size_b), "both slices must have the same number of chunks");
+        let (len_b, base) = (b.len(), Shared(b.as_mut_ptr()));
+        self.chunks(a, size_a, |i, a| {
+            let start = i * size_b;
+            // SAFETY: as in `chunks`.
+            task(i, a, unsafe { base.part(start, size_b.min(len_b - start)) });
+        });
+    }
+}
+
+/// A base pointer that tasks take disjoint parts of.
+pub(crate) struct Shared<T>(pub(crate) *mut T);
+
+// SAFETY: only a means to hand disjoint `&mut` parts of one slice to several threads.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// Elements `start..start + len`.
+    ///
+    /// # Safety
+    /// Inside the slice the pointer came from, and disjoint from every other part in use.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,70 @@
+//! What this machine can do at most: arithmetic from registers, and memory bandwidth.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use half::bf16;
+
+use super::micro::{Multiply, NR, Strides, tile};
+use super::threads::Threads;
+
+/// The arithmetic a peak is measured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeakKind {
+    /// f32 multiply-add.
+    F32,
+    /// bf16 products added in f32.
+    Bf16,
+}
+
+/// Billions of floating-point operations per second that `threads` reach on operands that never
+/// leave the first-level cache: the ceiling that matrix products are compared with.
+pub fn peak_gflops(threads: &Threads, kind: PeakKind) -> f64 {
+    match kind {
+        PeakKind::F32 => measure::<f32>(threads),
+        PeakKind::Bf16 => measure::<bf16>(threads),
+    }
+}
+
+fn measure<T: Multiply>(threads: &Threads) -> f64 {
+    const ROWS: usize = 12;
+    const STEPS: usize = 64;
+    const REPEAT: usize = 600;
+    let path = T::best_path();
+    let (a, b) = (vec![0u32; ROWS * STEPS], vec![0u32; NR * STEPS]);
+    let flops = (2 * T::PER_WORD * ROWS * NR * STEPS * REPEAT * threads.size()) as f64;
+    let mut best = 0f64;
+    for _ in 0..12 {
+        let start = Instant::now();
+        threads.run(threads.size(), |_| {
+            let mut c = [0f32; ROWS * NR];
+            for _ in 0..REPEAT {
+                let strides = Strides { row: 1, step: ROWS };
+                // SAFETY: the path is this machine's best; the slices have exactly the sizes read.
+                unsafe { tile::<T, ROWS>(path, STEPS, a.as_ptr(), strides, b.as_ptr(), NR, c.as_mut_ptr(), NR, true) };
+            }
+            black_box(c);
+        });
+        best = best.max(flops / start.elapsed().as_secs_f64() / 1e9);
+    }
+    best
+}
+
+/// Memory bandwidth in GB/s of `threads` for a[i] = b[i] + c a[i]: 12 bytes per element.
+pub fn bandwidth_gbs(threads: &Threads) -> f64 {
+    const LEN: usize = 16 << 20;
+    const TASK: usize = 1 << 18;
+    let (mut a, b) = (vec![0f32; LEN], vec![1f32; LEN]);
+    let mut best = 0f64;
+    for _ in 0..4 {
+        let start = Instant::now();
+        threads.chunks(&mut a, TASK, |i, a| {
+            for (a, b) in a.iter_mut().zip(&b[i * TASK..]) {
+                *a = b + 0.5 * *a;
+            }
+        });
+        best = best.max((12 * LEN) as f64 / start.elapsed().as_secs_f64() / 1e9);
+    }
+    black_box(a);
+    best
+}

@@ -1,0 +1,170 @@
+//! Vector code without duplication: element types, and functions compiled once per instruction set.
+
+use half::bf16;
+
+/// A float that kernels load and store; all arithmetic is in f32.
+pub trait Scalar: Copy + Default + Send + Sync + 'static {
+    /// The value.
+    fn to_f32(self) -> f32;
+    /// The nearest value, ties to even.
+    fn from_f32(value: f32) -> Self;
+}
+
+impl Scalar for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+}
+
+impl Scalar for bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    // Written with shifts and a select so that it vectorises on every instruction set.
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let quiet = bits >> 16 | 0x40;
+        Self::from_bits(if value.is_nan() { quiet } else { rounded } as u16)
+    }
+}
+
+/// The instruction sets that functions are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the target guarantees.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+/// The best instruction set of this machine.
+pub fn level() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
+            return Level::Avx512;
+        }
+        if has!("avx2") && has!("fma") {
+            return Level::Avx2;
+        }
+    }
+    Level::Portable
+}
+
+/// Whether the machine multiplies bf16 pairs (`vdpbf16ps`).
+pub fn has_avx512_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        level() == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Defines a function whose body is compiled for every [`Level`] and chosen at run time. What the
+/// body calls must be `#[inline(always)]` to be compiled along with it.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$T:ident: $bound:path>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name $(<$T: $bound>)? ($($arg: $type),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body $(<$T: $bound>)? ($($arg: $type),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512 $(<$T: $bound>)? ($($arg: $type),*) $(-> $ret)? {
+                body $(::<$T>)? ($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2 $(<$T: $bound>)? ($($arg: $type),*) $(-> $ret)? {
+                body $(::<$T>)? ($($arg),*)
+            }
+
+            match $crate::cpu::simd::level() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `level` found the instructions on this machine.
+                $crate::cpu::simd::Level::Avx512 => unsafe { avx512 $(::<$T>)? ($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `level` found the instructions on this machine.
+                $crate::cpu::simd::Level::Avx2 => unsafe { avx2 $(::<$T>)? ($($arg),*) },
+                _ => body $(::<$T>)? ($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use multiversion;
+
+/// e^x to about 1e-7 relative: x = n ln 2 + r, a polynomial for e^r, and n into the exponent.
+/// Below -87.3 it is 0, above 88.7 infinite; NaN stays NaN.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
+    let clamped = if x > 88.8 { 88.8 } else if x < -87.4 { -87.4 } else { x };
+    let shifted = clamped * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
+    // The integer n, out of the low bits of the sum: no conversion instruction, NaN does no harm.
+    let exponent = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
+    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let mut p = 1.388_888_9e-3;
+    for c in [8.333_334e-3, 4.166_666_7e-2, 0.166_666_67, 0.5, 1.0, 1.0] {
+        p = p * r + c;
+    }
+    // 2^n in two halves, so that n = 128 and denormal results work.
+    let half = exponent >> 1;
+    let power = |e: i32| f32::from_bits((e.wrapping_add(127) << 23) as u32);
+    let value = p * power(half) * power(exponent.wrapping_sub(half));
+    if x < -87.3 { 0.0 } else { value }
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_over_its_whole_range() {
+        for i in -8700..=8860 {
+            let x = i as f32 / 100.0 + 0.003;
+            let exact = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - exact).abs() / exact;
+            assert!(error < 3e-7 || x < -87.2 || x > 88.6, "exp({x}): {error:e}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-200.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(200.0), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn bf16_rounds_to_nearest_even_like_the_reference() {
+        for i in 0..2_000_000u32 {
+            let value = f32::from_bits(i.wrapping_mul(2_147_483_659));
+            let (ours, reference) = (<bf16 as Scalar>::from_f32(value), bf16::from_f32(value));
+            assert!(ours == reference || (ours.is_nan() && reference.is_nan()), "{value:e}");
+        }
+    }
+}
