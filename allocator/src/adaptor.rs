@@ -131,7 +131,9 @@ pub struct Poison;
 impl Adaptor for Poison {
     fn event(&mut self, event: &Event<'_>) {
         let (memory, bytes) = match event {
-            Event::Allocated { block, memory, .. } | Event::Freed { block, memory } => (memory, block.bytes),
+            Event::Allocated { block, memory, .. } | Event::Freed { block, memory } => {
+                (memory, block.bytes)
+            }
             Event::SlotReturned { memory, bytes, .. } => (memory, *bytes),
             _ => return,
         };

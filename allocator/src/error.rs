@@ -10,7 +10,9 @@ pub enum AllocError {
     #[error("{0}")]
     OutOfMemory(Box<OutOfMemory>),
     /// A tensor was used after its unit had given its memory back.
-    #[error("{op}: the tensor belongs to unit {unit}, which is closed; copy what must outlive a unit (a loss, a statistic) before the unit ends")]
+    #[error(
+        "{op}: the tensor belongs to unit {unit}, which is closed; copy what must outlive a unit (a loss, a statistic) before the unit ends"
+    )]
     EscapedUnit {
         /// The operation that used it.
         op: &'static str,
@@ -18,7 +20,9 @@ pub enum AllocError {
         unit: UnitId,
     },
     /// An allocation that the plan does not know, in strict mode.
-    #[error("{op}: {bytes} in unit {unit}, layer {layer:?}, are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict")]
+    #[error(
+        "{op}: {bytes} in unit {unit}, layer {layer:?}, are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict"
+    )]
     NotPlanned {
         /// The operation.
         op: &'static str,
@@ -84,7 +88,13 @@ impl fmt::Display for OutOfMemory {
         write!(
             f,
             "out of memory on rank {}: {} asked for {} ({}); active {}, reserved {}, largest free block {}",
-            self.rank, self.op, self.requested, self.cause, self.active, self.reserved, self.largest_free
+            self.rank,
+            self.op,
+            self.requested,
+            self.cause,
+            self.active,
+            self.reserved,
+            self.largest_free
         )?;
         match self.limit {
             Some(limit) => write!(f, ", limit {limit} (memory.limit)")?,
@@ -94,6 +104,9 @@ impl fmt::Display for OutOfMemory {
         for owner in &self.owners {
             write!(f, "\n  {owner}")?;
         }
-        write!(f, "\nraise memory.limit, or lower train.seq_len, or raise parallel.slices or parallel.pipeline")
+        write!(
+            f,
+            "\nraise memory.limit, or lower train.seq_len, or raise parallel.slices or parallel.pipeline"
+        )
     }
 }

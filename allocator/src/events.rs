@@ -152,7 +152,10 @@ impl Log {
             let corrupt = |what: String| ReadError::Corrupt { offset: record_at, what };
             if raw.kind == kind::DEFINE {
                 if raw.size > MAX_STRING || raw.name as usize != names.len() {
-                    return Err(corrupt(format!("string {} of {} bytes is out of order or too long", raw.name, raw.size)));
+                    return Err(corrupt(format!(
+                        "string {} of {} bytes is out of order or too long",
+                        raw.name, raw.size
+                    )));
                 }
                 let mut text = vec![0u8; (raw.size as usize).next_multiple_of(8)];
                 if fill(&mut from, &mut text)? != text.len() {
@@ -161,7 +164,10 @@ impl Log {
                 }
                 at += text.len() as u64;
                 text.truncate(raw.size as usize);
-                names.push(String::from_utf8(text).map_err(|_| corrupt("a name is not UTF-8".to_owned()))?);
+                names.push(
+                    String::from_utf8(text)
+                        .map_err(|_| corrupt("a name is not UTF-8".to_owned()))?,
+                );
                 continue;
             }
             time = time.saturating_add(u64::from(raw.elapsed));
@@ -185,7 +191,10 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize, ReadError> {
 
 fn decode(raw: &Raw, names: &[String]) -> Result<What, String> {
     let region = || {
-        Region::ALL.get(usize::from(raw.region)).copied().ok_or_else(|| format!("there is no region {}", raw.region))
+        Region::ALL
+            .get(usize::from(raw.region))
+            .copied()
+            .ok_or_else(|| format!("there is no region {}", raw.region))
     };
     let unit = UnitId {
         microbatch: (raw.address >> 32) as u32,
@@ -199,12 +208,17 @@ fn decode(raw: &Raw, names: &[String]) -> Result<What, String> {
             offset: raw.address,
             bytes,
             layer: u32::from(raw.layer).checked_sub(1),
-            name: names.get(raw.name as usize).cloned().ok_or_else(|| format!("name {} is not defined", raw.name))?,
+            name: names
+                .get(raw.name as usize)
+                .cloned()
+                .ok_or_else(|| format!("name {} is not defined", raw.name))?,
         },
         kind::FREE => What::Free { region: region()?, offset: raw.address, bytes },
         kind::UNIT_OPEN => What::UnitOpened(unit),
         kind::UNIT_CLOSE => What::UnitClosed(unit),
-        kind::PHASE => What::Phase(unit, if raw.size == 0 { Phase::Forward } else { Phase::Backward }),
+        kind::PHASE => {
+            What::Phase(unit, if raw.size == 0 { Phase::Forward } else { Phase::Backward })
+        }
         kind::COMMIT => What::Committed { region: region()?, bytes: raw.address },
         other => return Err(format!("there is no record of kind {other}")),
     })

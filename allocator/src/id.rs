@@ -70,7 +70,8 @@ impl Region {
 
     /// The name in tables and traces.
     pub fn name(self) -> &'static str {
-        ["persistent", "slots", "extra", "kv", "kv gradients", "transient", "comm", "overflow"][self.index()]
+        ["persistent", "slots", "extra", "kv", "kv gradients", "transient", "comm", "overflow"]
+            [self.index()]
     }
 }
 

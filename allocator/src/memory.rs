@@ -217,11 +217,20 @@ pub fn allocate(bytes: u64, op: &'static str) -> Result<Allocation, AllocError> 
                 Some(Region::Persistent | Region::KvGrad) => None,
                 _ => ordinals.next(*phase, layer, bytes),
             };
-            inner.allocate(&Request { bytes, op, location, layer, place, unit: Some(unit), planned })
+            inner.allocate(&Request {
+                bytes,
+                op,
+                location,
+                layer,
+                place,
+                unit: Some(unit),
+                planned,
+            })
         }
         Some(Frame::Memory(inner)) => outside_units(inner, bytes, op, location),
         Some(Frame::Record { record, phase }) => {
-            let recorded = record.lock().allocate(*phase, bytes).map(|index| (record.clone(), index));
+            let recorded =
+                record.lock().allocate(*phase, bytes).map(|index| (record.clone(), index));
             let inner = scope::memory_below(frames).unwrap_or(fallback());
             let mut allocation = outside_units(inner, bytes, op, location)?;
             allocation.recorded = recorded;

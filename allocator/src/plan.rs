@@ -168,7 +168,11 @@ fn build(record: &Record) -> UnitPlan {
     let layers = || record.allocations.iter().filter_map(|a| a.layer);
     let first_layer = layers().min().unwrap_or(0);
     let count = layers().max().map_or(1, |last| 2 + (last - first_layer) as usize);
-    let mut plan = UnitPlan { first_layer, entries: [vec![Vec::new(); count], vec![Vec::new(); count]], bytes: BTreeMap::new() };
+    let mut plan = UnitPlan {
+        first_layer,
+        entries: [vec![Vec::new(); count], vec![Vec::new(); count]],
+        bytes: BTreeMap::new(),
+    };
     let mut transients = Vec::new();
     for allocation in &record.allocations {
         let died = allocation.died.unwrap_or(u64::MAX);
@@ -259,7 +263,12 @@ impl Ordinals {
     }
 
     /// Where the next allocation of a layer goes; `None` if it is not the one that was recorded.
-    pub(crate) fn next(&self, phase: Phase, layer: Option<u32>, bytes: u64) -> Option<(Region, u64)> {
+    pub(crate) fn next(
+        &self,
+        phase: Phase,
+        layer: Option<u32>,
+        bytes: u64,
+    ) -> Option<(Region, u64)> {
         let plan = self.plan.as_ref()?;
         let layer = plan.layer_index(layer);
         let counter = self.next.get(layer)?;

@@ -47,7 +47,8 @@ pub(crate) fn push(frame: Frame) -> FrameGuard {
 
 impl Drop for FrameGuard {
     fn drop(&mut self) {
-        let popped = FRAMES.with_borrow_mut(|frames| frames.split_off((self.depth - 1).min(frames.len())));
+        let popped =
+            FRAMES.with_borrow_mut(|frames| frames.split_off((self.depth - 1).min(frames.len())));
         LAYER.set(self.layer);
         drop(popped);
     }

@@ -28,9 +28,13 @@ impl Range {
     pub(crate) fn reserve() -> Result<Self, AllocError> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the system's choice.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), RANGE as usize, libc::PROT_NONE, flags, -1, 0) };
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), RANGE as usize, libc::PROT_NONE, flags, -1, 0)
+        };
         match NonNull::new(base.cast::<u8>()) {
-            Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { base, committed: 0 }),
+            Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => {
+                Ok(Self { base, committed: 0 })
+            }
             _ => Err(AllocError::AddressSpace {
                 bytes: Bytes(RANGE),
                 source: std::io::Error::last_os_error(),
@@ -41,7 +45,11 @@ impl Range {
     fn protect(&self, from: u64, to: u64, protection: i32) -> Result<(), std::io::Error> {
         // SAFETY: `from..to` lies inside the range this value owns.
         let code = unsafe {
-            libc::mprotect(self.base.as_ptr().add(from as usize).cast(), (to - from) as usize, protection)
+            libc::mprotect(
+                self.base.as_ptr().add(from as usize).cast(),
+                (to - from) as usize,
+                protection,
+            )
         };
         if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     }
@@ -67,7 +75,9 @@ impl Range {
         }
         let len = (self.committed - end) as usize;
         // SAFETY: the pages lie inside the range and, by the caller's account, hold nothing live.
-        let code = unsafe { libc::madvise(self.base.as_ptr().add(end as usize).cast(), len, libc::MADV_DONTNEED) };
+        let code = unsafe {
+            libc::madvise(self.base.as_ptr().add(end as usize).cast(), len, libc::MADV_DONTNEED)
+        };
         if code == 0 && self.protect(end, self.committed, libc::PROT_NONE).is_ok() {
             self.committed = end;
         }
@@ -84,7 +94,9 @@ impl Drop for Range {
 }
 
 #[cfg(not(unix))]
-compile_error!("slimpipe-allocator reserves address ranges with mmap; add VirtualAlloc to source.rs for this system");
+compile_error!(
+    "slimpipe-allocator reserves address ranges with mmap; add VirtualAlloc to source.rs for this system"
+);
 
 impl Range {
     pub(crate) fn committed(&self) -> u64 {

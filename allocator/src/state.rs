@@ -7,7 +7,9 @@ use crate::adaptor::{Adaptor, Ask, Event, Shared};
 use crate::allocation::UnitState;
 use crate::arena::{General, Pool, Slots, align};
 use crate::source::{Range, pages};
-use crate::{AllocError, Bytes, Gauge, MemoryStats, OutOfMemory, Owner, Phase, Region, UnitId, UnitPlan};
+use crate::{
+    AllocError, Bytes, Gauge, MemoryStats, OutOfMemory, Owner, Phase, Region, UnitId, UnitPlan,
+};
 
 /// How many owners an out-of-memory report names.
 const OWNERS: usize = 5;
@@ -102,7 +104,10 @@ impl State {
         }
     }
 
-    pub(crate) fn allocate(&mut self, request: &Request<'_>) -> Result<(usize, Region, std::ptr::NonNull<u8>), AllocError> {
+    pub(crate) fn allocate(
+        &mut self,
+        request: &Request<'_>,
+    ) -> Result<(usize, Region, std::ptr::NonNull<u8>), AllocError> {
         let bytes = align(request.bytes);
         let (region, offset) = self.place(request, bytes)?;
         let owner = slotted(region).and(request.unit).cloned();
@@ -130,7 +135,8 @@ impl State {
         };
         let memory = self.range(region).at(offset);
         if !self.adaptors.is_empty() {
-            let event = Event::Allocated { block: &block.shared(), location: request.location, memory };
+            let event =
+                Event::Allocated { block: &block.shared(), location: request.location, memory };
             self.adaptors.iter_mut().for_each(|adaptor| adaptor.event(&event));
         }
         let index = match self.free_blocks.pop() {
@@ -154,7 +160,12 @@ impl State {
     fn place(&mut self, request: &Request<'_>, bytes: u64) -> Result<(Region, u64), AllocError> {
         if let Some((region, offset)) = request.planned {
             match region {
-                Region::Transient if !self.transient_live.iter().any(|&(start, end)| offset < end && start < offset + bytes) => {
+                Region::Transient
+                    if !self
+                        .transient_live
+                        .iter()
+                        .any(|&(start, end)| offset < end && start < offset + bytes) =>
+                {
                     self.commit(region, self.transient_extent, request)?;
                     self.transient_live.push((offset, offset + bytes));
                     return Ok((region, offset));
@@ -190,7 +201,12 @@ impl State {
         Ok((Region::Overflow, self.overflow.place(bytes)))
     }
 
-    fn place_in_pool(&mut self, region: Region, request: &Request<'_>, bytes: u64) -> Result<(Region, u64), AllocError> {
+    fn place_in_pool(
+        &mut self,
+        region: Region,
+        request: &Request<'_>,
+        bytes: u64,
+    ) -> Result<(Region, u64), AllocError> {
         let end = self.pool(region).end_with(bytes);
         self.commit(region, end, request)?;
         Ok((region, self.pool(region).place(bytes)))
@@ -209,7 +225,12 @@ impl State {
     }
 
     /// Commits the first `end` bytes of a region; asks the adaptors first.
-    fn commit(&mut self, region: Region, end: u64, request: &Request<'_>) -> Result<(), AllocError> {
+    fn commit(
+        &mut self,
+        region: Region,
+        end: u64,
+        request: &Request<'_>,
+    ) -> Result<(), AllocError> {
         let held = self.ranges[region.index()].as_ref().map_or(0, Range::committed);
         let growth = pages(end).saturating_sub(held);
         let ask = Ask { growth, reserved: self.stats.total.reserved.current };
@@ -242,7 +263,11 @@ impl State {
     pub(crate) fn free(&mut self, index: usize) {
         let Some(block) = self.blocks[index].take() else { return };
         self.free_blocks.push(index);
-        if block.owner.as_ref().is_some_and(|unit| unit.closed.load(std::sync::atomic::Ordering::Acquire)) {
+        if block
+            .owner
+            .as_ref()
+            .is_some_and(|unit| unit.closed.load(std::sync::atomic::Ordering::Acquire))
+        {
             return; // went with its unit
         }
         if !self.adaptors.is_empty() {
@@ -301,7 +326,8 @@ impl State {
             self.plans.resize(chunk + 1, None);
         }
         self.plans[chunk] = Some(Arc::new(plan));
-        let widest = |region| self.plans.iter().flatten().map(|plan| plan.bytes(region)).max().unwrap_or(0);
+        let widest =
+            |region| self.plans.iter().flatten().map(|plan| plan.bytes(region)).max().unwrap_or(0);
         self.slots = Slots::new(widest(Region::Slot));
         self.extra = Slots::new(widest(Region::Extra));
         self.kv = Slots::new(widest(Region::Kv));
@@ -341,7 +367,13 @@ impl State {
             self.units.len() - 1
         });
         let state = Arc::new(UnitState { id, index, closed: false.into() });
-        self.units[index] = Some(OpenUnit { state: state.clone(), plan, bases, live: [(0, 0); 3], forward_ran: false });
+        self.units[index] = Some(OpenUnit {
+            state: state.clone(),
+            plan,
+            bases,
+            live: [(0, 0); 3],
+            forward_ran: false,
+        });
         self.stats.units_in_flight.add(1);
         self.tell(&Event::UnitOpened(id));
         Ok(state)
@@ -367,7 +399,9 @@ impl State {
     pub(crate) fn close(&mut self, unit: &UnitState) {
         let Some(open) = self.units[unit.index].take() else { return };
         unit.closed.store(true, std::sync::atomic::Ordering::Release);
-        for ((region, base), (bytes, requested)) in SLOTTED.into_iter().zip(open.bases).zip(open.live) {
+        for ((region, base), (bytes, requested)) in
+            SLOTTED.into_iter().zip(open.bases).zip(open.live)
+        {
             self.forget(region, bytes, requested);
             self.stats.activations.sub(bytes);
             let planned = open.plan.as_ref().map_or(0, |plan| plan.bytes(region));
@@ -408,8 +442,17 @@ impl State {
     fn largest_free(&self) -> u64 {
         let pools = [&self.persistent, &self.kv_grad, &self.comm];
         let slots = [&self.slots, &self.extra, &self.kv];
-        let in_slots = slots.iter().filter(|slots| slots.end() > slots.taken() * slots.stride()).map(|slots| slots.stride());
-        pools.iter().map(|pool| pool.largest_free()).chain(in_slots).chain([self.overflow.largest_free()]).max().unwrap_or(0)
+        let in_slots = slots
+            .iter()
+            .filter(|slots| slots.end() > slots.taken() * slots.stride())
+            .map(|slots| slots.stride());
+        pools
+            .iter()
+            .map(|pool| pool.largest_free())
+            .chain(in_slots)
+            .chain([self.overflow.largest_free()])
+            .max()
+            .unwrap_or(0)
     }
 
     fn out_of_memory(&self, request: &Request<'_>, cause: String) -> AllocError {
@@ -430,12 +473,16 @@ impl State {
     pub(crate) fn owners(&self, most: usize) -> Vec<Owner> {
         let mut owners: Vec<Owner> = Vec::new();
         for block in self.blocks.iter().flatten() {
-            let gone = block.owner.as_ref().is_some_and(|unit| unit.closed.load(std::sync::atomic::Ordering::Acquire));
+            let gone = block
+                .owner
+                .as_ref()
+                .is_some_and(|unit| unit.closed.load(std::sync::atomic::Ordering::Acquire));
             if gone {
                 continue;
             }
             let same = owners.iter_mut().find(|owner| {
-                (owner.unit, owner.layer, owner.op, owner.region) == (block.unit, block.layer, block.op, block.region)
+                (owner.unit, owner.layer, owner.op, owner.region)
+                    == (block.unit, block.layer, block.op, block.region)
             });
             match same {
                 Some(owner) => {

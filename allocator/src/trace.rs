@@ -68,7 +68,15 @@ impl Trace {
         self.names.insert(key, number);
         let mut text = format!("{op} {}:{}", location.file(), location.line()).into_bytes();
         text.truncate(512);
-        let raw = Raw { kind: kind::DEFINE, region: 0, layer: 0, elapsed: 0, address: 0, size: text.len() as u32, name: number };
+        let raw = Raw {
+            kind: kind::DEFINE,
+            region: 0,
+            layer: 0,
+            elapsed: 0,
+            address: 0,
+            size: text.len() as u32,
+            name: number,
+        };
         self.buffer.extend(bytemuck::bytes_of(&raw));
         text.resize(text.len().next_multiple_of(8), 0);
         self.buffer.extend(text);
@@ -104,7 +112,9 @@ impl Adaptor for Trace {
             },
             Event::UnitOpened(unit) => Self::unit(kind::UNIT_OPEN, *unit, 0),
             Event::UnitClosed(unit) => Self::unit(kind::UNIT_CLOSE, *unit, 0),
-            Event::Phase(unit, phase) => Self::unit(kind::PHASE, *unit, u32::from(*phase == Phase::Backward)),
+            Event::Phase(unit, phase) => {
+                Self::unit(kind::PHASE, *unit, u32::from(*phase == Phase::Backward))
+            }
             Event::Committed { region, bytes } => Raw {
                 kind: kind::COMMIT,
                 region: *region as u8,

@@ -32,7 +32,10 @@ pub trait CustomOp: Send + Sync + 'static {
         grad: &RawTensor,
     ) -> Result<Vec<Option<RawTensor>>> {
         let _ = (inputs, output, grad);
-        Err(Error::Custom { op: self.name(), what: "has no backward; implement CustomOp::backward".to_owned() })
+        Err(Error::Custom {
+            op: self.name(),
+            what: "has no backward; implement CustomOp::backward".to_owned(),
+        })
     }
 }
 

@@ -161,7 +161,11 @@ impl TapeEnd {
 ///
 /// # Errors
 /// The graph was already consumed, or a computation failed.
-pub fn backward(root: TapeEnd, grad: RawTensor, wanted: Option<&TapeEnd>) -> Result<Option<RawTensor>> {
+pub fn backward(
+    root: TapeEnd,
+    grad: RawTensor,
+    wanted: Option<&TapeEnd>,
+) -> Result<Option<RawTensor>> {
     let _no_grad = no_grad();
     let _layer = RestoreLayer(scope::current_layer());
     let mut state = State { pending: HashMap::new(), due: BinaryHeap::new(), meta: grad.is_meta() };
@@ -194,7 +198,8 @@ fn run(node: &Arc<Node>, state: &mut State) -> Result<()> {
             _ => Ok(()),
         },
         Kind::Operation(function) => {
-            let function = function.lock().take().ok_or(Error::AlreadyConsumed { op: node.name })?;
+            let function =
+                function.lock().take().ok_or(Error::AlreadyConsumed { op: node.name })?;
             scope::set_layer(node.layer);
             match state.pending.remove(&node.id) {
                 Some(gradient) => function.backward(&mut Backward { node, state }, gradient),

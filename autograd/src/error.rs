@@ -6,7 +6,9 @@ pub enum Error {
     #[error(transparent)]
     Tensor(#[from] slimpipe_runtime::Error),
     /// A graph was walked backward twice.
-    #[error("backward of `{op}`: its saved tensors were already consumed; run forward again before a second backward")]
+    #[error(
+        "backward of `{op}`: its saved tensors were already consumed; run forward again before a second backward"
+    )]
     AlreadyConsumed {
         /// The operation.
         op: &'static str,
@@ -15,7 +17,9 @@ pub enum Error {
     #[error("backward: the tensor does not depend on any parameter, or was made under no_grad")]
     NoGraph,
     /// `backward` without a gradient on a tensor that is not a scalar.
-    #[error("backward: a tensor of shape {shape} is not a scalar; pass its gradient with backward_with")]
+    #[error(
+        "backward: a tensor of shape {shape} is not a scalar; pass its gradient with backward_with"
+    )]
     NotAScalar {
         /// The tensor's shape.
         shape: slimpipe_runtime::Shape,
@@ -31,7 +35,9 @@ pub enum Error {
         got: slimpipe_runtime::Shape,
     },
     /// Slices whose backward does not run last in, first out.
-    #[error("backward of slice {slice} before that of slice {expected}: slices of a sequence run backward in reverse order, because K/V gradients of a slice come from all later ones")]
+    #[error(
+        "backward of slice {slice} before that of slice {expected}: slices of a sequence run backward in reverse order, because K/V gradients of a slice come from all later ones"
+    )]
     OutOfOrder {
         /// The slice that was run.
         slice: usize,
@@ -39,7 +45,9 @@ pub enum Error {
         expected: usize,
     },
     /// A fused head whose loss is not the root of backward.
-    #[error("head_loss: the gradient flowing in must be 1, not {got}; scale through the `scale` argument, the head's weight gradient is already accumulated in forward")]
+    #[error(
+        "head_loss: the gradient flowing in must be 1, not {got}; scale through the `scale` argument, the head's weight gradient is already accumulated in forward"
+    )]
     HeadNotRoot {
         /// The gradient that flowed in.
         got: f32,
@@ -53,7 +61,9 @@ pub enum Error {
         what: String,
     },
     /// An analytic gradient that differs from the numeric one.
-    #[error("gradient check: input {input}, element {element}: analytic {analytic:e}, numeric {numeric:e}")]
+    #[error(
+        "gradient check: input {input}, element {element}: analytic {analytic:e}, numeric {numeric:e}"
+    )]
     GradientCheck {
         /// Which input.
         input: usize,

@@ -29,12 +29,9 @@ impl GradCheck {
     ///
     /// # Errors
     /// [`Error::GradientCheck`] names the first element that differs; or `f` failed.
-    pub fn run(
-        &self,
-        inputs: &[RawTensor],
-        f: impl Fn(&[Tensor]) -> Result<Tensor>,
-    ) -> Result<()> {
-        let values: Vec<Vec<f32>> = inputs.iter().map(RawTensor::to_vec).collect::<Result<_, _>>()?;
+    pub fn run(&self, inputs: &[RawTensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
+        let values: Vec<Vec<f32>> =
+            inputs.iter().map(RawTensor::to_vec).collect::<Result<_, _>>()?;
         let parameters: Vec<Parameter> = inputs
             .iter()
             .enumerate()

@@ -119,7 +119,8 @@ impl Function for Attend {
             grads.extend(grad.as_mut());
         }
         let (q, out, lse) = (&self.q, &self.out, &self.lse);
-        let dq = ops::attend_backward(q, &views, out, lse, &grad, self.scale, self.offset, &mut grads)?;
+        let dq =
+            ops::attend_backward(q, &views, out, lse, &grad, self.scale, self.offset, &mut grads)?;
         drop((locked, grad));
         drop(self);
         cx.unlock(1);

@@ -124,7 +124,10 @@ impl ParameterInner {
     }
 
     /// Lets `write` add to the accumulator; it is told whether to overwrite instead.
-    pub(crate) fn accumulate(&self, write: impl FnOnce(&mut RawTensor, bool) -> Result<()>) -> Result<()> {
+    pub(crate) fn accumulate(
+        &self,
+        write: impl FnOnce(&mut RawTensor, bool) -> Result<()>,
+    ) -> Result<()> {
         let mut grad = self.grad.lock();
         let overwrite = !grad.filled;
         write(self.buffer(&mut grad)?, overwrite)?;

@@ -28,7 +28,9 @@ struct State {
 }
 
 impl Recipe {
-    pub(crate) fn new(compute: impl Fn() -> Result<RawTensor> + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(
+        compute: impl Fn() -> Result<RawTensor> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self { compute: Box::new(compute), state: Mutex::default() })
     }
 }

@@ -78,7 +78,12 @@ impl Tensor {
         inputs: &[&Tensor],
         function: impl FnOnce() -> F,
     ) -> Self {
-        Self::from_edges(name, raw, inputs.iter().map(|input| input.node.clone()).collect(), function)
+        Self::from_edges(
+            name,
+            raw,
+            inputs.iter().map(|input| input.node.clone()).collect(),
+            function,
+        )
     }
 
     /// As [`Tensor::from_op`], for operations that gave up their inputs' values.

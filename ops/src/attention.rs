@@ -29,18 +29,36 @@ const OP: &str = "attention";
 
 fn shape(q: &RawTensor, chunks: &[Chunk<'_>], scale: f32, offset: usize) -> Result<Shape> {
     let &[q_len, heads, head_dim] = q.dims() else {
-        return Err(mismatch(OP, format!("queries of shape {}, expected [rows, heads, head_dim]", q.shape())));
+        return Err(mismatch(
+            OP,
+            format!("queries of shape {}, expected [rows, heads, head_dim]", q.shape()),
+        ));
     };
-    let kv_heads = chunks.first().map_or(heads, |chunk| chunk.k.dims().get(1).copied().unwrap_or(0));
+    let kv_heads =
+        chunks.first().map_or(heads, |chunk| chunk.k.dims().get(1).copied().unwrap_or(0));
     for Chunk { k, v, .. } in chunks {
         let fits = k.shape() == v.shape() && k.rank() == 3 && k.dims()[1..] == [kv_heads, head_dim];
         if !fits || k.dtype() != q.dtype() || v.dtype() != q.dtype() {
-            let what = format!("queries {} {} with keys {} {} and values {} {}", q.shape(), q.dtype(), k.shape(), k.dtype(), v.shape(), v.dtype());
+            let what = format!(
+                "queries {} {} with keys {} {} and values {} {}",
+                q.shape(),
+                q.dtype(),
+                k.shape(),
+                k.dtype(),
+                v.shape(),
+                v.dtype()
+            );
             return Err(mismatch(OP, what));
         }
     }
-    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || head_dim == 0 || !head_dim.is_multiple_of(2) {
-        let what = format!("{heads} heads over {kv_heads} key heads of size {head_dim}: heads must be a multiple, the size even");
+    if kv_heads == 0
+        || !heads.is_multiple_of(kv_heads)
+        || head_dim == 0
+        || !head_dim.is_multiple_of(2)
+    {
+        let what = format!(
+            "{heads} heads over {kv_heads} key heads of size {head_dim}: heads must be a multiple, the size even"
+        );
         return Err(mismatch(OP, what));
     }
     Ok(Shape { q_len, heads, kv_heads, head_dim, q_offset: offset, scale })
@@ -53,7 +71,12 @@ fn shape(q: &RawTensor, chunks: &[Chunk<'_>], scale: f32, offset: usize) -> Resu
 /// # Errors
 /// Shapes or dtypes that do not fit, out of memory.
 #[track_caller]
-pub fn attend(q: &RawTensor, chunks: &[Chunk<'_>], scale: f32, offset: usize) -> Result<(RawTensor, RawTensor)> {
+pub fn attend(
+    q: &RawTensor,
+    chunks: &[Chunk<'_>],
+    scale: f32,
+    offset: usize,
+) -> Result<(RawTensor, RawTensor)> {
     let shape = shape(q, chunks, scale, offset)?;
     let q = contiguous(q)?;
     let mut out = RawTensor::empty(*q.shape(), q.dtype(), q.device(), OP)?;
@@ -99,11 +122,20 @@ fn attend_into(
     })
 }
 
-fn kernel_chunks<'a, T: slimpipe_runtime::Element>(chunks: &[Chunk<'a>]) -> Result<Vec<kernel::Chunk<'a, T>>> {
+fn kernel_chunks<'a, T: slimpipe_runtime::Element>(
+    chunks: &[Chunk<'a>],
+) -> Result<Vec<kernel::Chunk<'a, T>>> {
     let chunk = |chunk: &Chunk<'a>| -> Result<kernel::Chunk<'a, T>> {
         let stride = chunk.k.dims()[1] * chunk.k.dims()[2];
-        let rows = |x: &'a RawTensor| -> Result<Rows<'a, T>> { Ok(Rows { data: x.slice::<T>(OP)?, stride }) };
-        Ok(kernel::Chunk { k: rows(chunk.k)?, v: rows(chunk.v)?, len: chunk.k.dims()[0], start: chunk.start })
+        let rows = |x: &'a RawTensor| -> Result<Rows<'a, T>> {
+            Ok(Rows { data: x.slice::<T>(OP)?, stride })
+        };
+        Ok(kernel::Chunk {
+            k: rows(chunk.k)?,
+            v: rows(chunk.v)?,
+            len: chunk.k.dims()[0],
+            start: chunk.start,
+        })
     };
     chunks.iter().map(chunk).collect()
 }

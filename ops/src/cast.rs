@@ -55,7 +55,10 @@ fn from<S: Element + kernel::Convert>(x: &RawTensor, out: &mut RawTensor) -> Res
     }
 }
 
-fn to<S: kernel::Convert, D: Element + kernel::Convert>(source: &[S], out: &mut RawTensor) -> Result<()> {
+fn to<S: kernel::Convert, D: Element + kernel::Convert>(
+    source: &[S],
+    out: &mut RawTensor,
+) -> Result<()> {
     kernel::cast(&team::current(), source, out.slice_mut::<D>("cast")?);
     Ok(())
 }

@@ -21,13 +21,18 @@ const BLOCK_BYTES: usize = 8 << 20;
 
 fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Result<()> {
     if labels.dims() != [rows] || labels.dtype() != DType::I64 {
-        let what = format!("{rows} rows need {rows} labels of dtype i64, got {} of {}", labels.shape(), labels.dtype());
+        let what = format!(
+            "{rows} rows need {rows} labels of dtype i64, got {} of {}",
+            labels.shape(),
+            labels.dtype()
+        );
         return Err(mismatch(op, what));
     }
     if labels.is_meta() {
         return Ok(());
     }
-    match labels.slice::<i64>(op)?.iter().find(|&&l| l != IGNORE && !(0..vocab as i64).contains(&l)) {
+    match labels.slice::<i64>(op)?.iter().find(|&&l| l != IGNORE && !(0..vocab as i64).contains(&l))
+    {
         Some(label) => Err(mismatch(op, format!("label {label} in a vocabulary of {vocab}"))),
         None => Ok(()),
     }
@@ -54,7 +59,13 @@ pub enum HeadGrad<'a> {
 /// # Errors
 /// Shapes or dtypes that do not fit, a label outside the vocabulary, out of memory.
 #[track_caller]
-pub fn head(x: &RawTensor, weight: &RawTensor, labels: &RawTensor, scale: f32, grad: HeadGrad<'_>) -> Result<Head> {
+pub fn head(
+    x: &RawTensor,
+    weight: &RawTensor,
+    labels: &RawTensor,
+    scale: f32,
+    grad: HeadGrad<'_>,
+) -> Result<Head> {
     const OP: &str = "head_loss";
     let (&[rows, width], &[vocab, weight_width]) = (x.dims(), weight.dims()) else {
         return Err(mismatch(OP, format!("x {} and weight {}", x.shape(), weight.shape())));
@@ -72,7 +83,8 @@ pub fn head(x: &RawTensor, weight: &RawTensor, labels: &RawTensor, scale: f32, g
     };
     let block = (BLOCK_BYTES / (4 * vocab)).clamp(16, rows.max(16)).min(rows);
     let mut logits = RawTensor::empty((block, vocab), DType::F32, device, OP)?;
-    let low = (dtype != DType::F32 && dx.is_some()).then(|| RawTensor::empty((block, vocab), dtype, device, OP));
+    let low = (dtype != DType::F32 && dx.is_some())
+        .then(|| RawTensor::empty((block, vocab), dtype, device, OP));
     let mut low = low.transpose()?;
     if loss.is_meta() {
         return Ok(Head { loss, dx });
@@ -102,7 +114,14 @@ pub fn head(x: &RawTensor, weight: &RawTensor, labels: &RawTensor, scale: f32, g
             }
             Some(low) => {
                 shorten(low, len)?;
-                kernel::cross_entropy_block_bf16(&team, z, labels, scale, losses, low.slice_mut(OP)?);
+                kernel::cross_entropy_block_bf16(
+                    &team,
+                    z,
+                    labels,
+                    scale,
+                    losses,
+                    low.slice_mut(OP)?,
+                );
                 &*low
             }
         };
@@ -129,10 +148,17 @@ fn shorten(scratch: &mut RawTensor, rows: usize) -> Result<()> {
 /// # Errors
 /// Shapes or dtypes that do not fit, a label outside the vocabulary, out of memory.
 #[track_caller]
-pub fn cross_entropy(logits: &RawTensor, labels: &RawTensor, scale: f32) -> Result<(RawTensor, RawTensor)> {
+pub fn cross_entropy(
+    logits: &RawTensor,
+    labels: &RawTensor,
+    scale: f32,
+) -> Result<(RawTensor, RawTensor)> {
     const OP: &str = "cross_entropy";
     let &[rows, vocab] = logits.dims() else {
-        return Err(mismatch(OP, format!("logits of shape {}, expected [rows, vocab]", logits.shape())));
+        return Err(mismatch(
+            OP,
+            format!("logits of shape {}, expected [rows, vocab]", logits.shape()),
+        ));
     };
     check(OP, rows, vocab, labels)?;
     let mut gradient = crate::copy::copy(logits)?;
@@ -141,7 +167,14 @@ pub fn cross_entropy(logits: &RawTensor, labels: &RawTensor, scale: f32) -> Resu
         return Ok((loss, gradient));
     }
     let mut losses = vec![0f32; rows];
-    kernel::cross_entropy_block(&team::current(), gradient.slice_mut(OP)?, labels.slice(OP)?, scale, &mut losses);
-    loss.slice_mut::<f32>(OP)?[0] = (losses.iter().map(|&l| f64::from(l)).sum::<f64>() * f64::from(scale)) as f32;
+    kernel::cross_entropy_block(
+        &team::current(),
+        gradient.slice_mut(OP)?,
+        labels.slice(OP)?,
+        scale,
+        &mut losses,
+    );
+    loss.slice_mut::<f32>(OP)?[0] =
+        (losses.iter().map(|&l| f64::from(l)).sum::<f64>() * f64::from(scale)) as f32;
     Ok((loss, gradient))
 }

@@ -14,7 +14,9 @@ macro_rules! with_float {
                 type $T = half::bf16;
                 $body
             }
-            got => Err(slimpipe_runtime::Error::WrongDType { op: $op, expected: "f32 or bf16", got }),
+            got => {
+                Err(slimpipe_runtime::Error::WrongDType { op: $op, expected: "f32 or bf16", got })
+            }
         }
     };
 }
@@ -40,5 +42,8 @@ pub(crate) fn same_shape(op: &'static str, a: &RawTensor, b: &RawTensor) -> Resu
 
 /// The extent of the last dimension.
 pub(crate) fn width(op: &'static str, x: &RawTensor) -> Result<usize> {
-    x.dims().last().copied().ok_or_else(|| mismatch(op, "a scalar has no last dimension".to_owned()))
+    x.dims()
+        .last()
+        .copied()
+        .ok_or_else(|| mismatch(op, "a scalar has no last dimension".to_owned()))
 }

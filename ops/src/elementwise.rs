@@ -4,8 +4,8 @@
 //! [`reduce::sum_to`](crate::reduce::sum_to):
 //! add: g, g; subtract: g, -g; multiply: g b, g a; divide: g / b, -g a / b^2.
 
-use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cpu::simd::Scalar;
+use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_runtime::{DType, Element, Error, RawTensor, Result, team};
 
 use crate::copy::contiguous;

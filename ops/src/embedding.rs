@@ -17,13 +17,19 @@ pub fn embedding(table: &RawTensor, ids: &RawTensor) -> Result<RawTensor> {
     let (&[vocab, width], &[rows]) = (table.dims(), ids.dims()) else {
         return Err(mismatch(OP, format!("ids {} into a table {}", ids.shape(), table.shape())));
     };
-    let mut out = RawTensor::empty((rows, width), table.dtype(), table.device().join(ids.device()), OP)?;
+    let mut out =
+        RawTensor::empty((rows, width), table.dtype(), table.device().join(ids.device()), OP)?;
     if out.is_meta() {
         return Ok(out);
     }
     let ids = ids.slice::<u32>(OP)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
-        return Err(mismatch(OP, format!("token {id} in a vocabulary of {vocab}; the data was made by another tokenizer")));
+        return Err(mismatch(
+            OP,
+            format!(
+                "token {id} in a vocabulary of {vocab}; the data was made by another tokenizer"
+            ),
+        ));
     }
     with_float!(OP, table.dtype(), T => {
         kernel::gather(&team::current(), table.slice::<T>(OP)?, width, ids, out.slice_mut::<T>(OP)?);

@@ -28,11 +28,19 @@ pub fn matmul(a: &RawTensor, b: &RawTensor) -> Result<RawTensor> {
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
-pub fn matmul_into(a: &RawTensor, b: &RawTensor, out: &mut RawTensor, overwrite: bool) -> Result<()> {
+pub fn matmul_into(
+    a: &RawTensor,
+    b: &RawTensor,
+    out: &mut RawTensor,
+    overwrite: bool,
+) -> Result<()> {
     let dtype = same_dtype("matmul", a, b)?;
     let shape = product_shape(a, b)?;
     if *out.shape() != shape {
-        return Err(mismatch("matmul", format!("the product has shape {shape}, the destination {}", out.shape())));
+        return Err(mismatch(
+            "matmul",
+            format!("the product has shape {shape}, the destination {}", out.shape()),
+        ));
     }
     if a.is_meta() || b.is_meta() {
         return Ok(());
@@ -42,7 +50,11 @@ pub fn matmul_into(a: &RawTensor, b: &RawTensor, out: &mut RawTensor, overwrite:
         (DType::F32, DType::F32) => run::<f32, f32>(a, b, beta, out),
         (DType::BF16, DType::BF16) => run::<half::bf16, half::bf16>(a, b, beta, out),
         (DType::BF16, DType::F32) => run::<half::bf16, f32>(a, b, beta, out),
-        (got, _) => Err(Error::WrongDType { op: "matmul", expected: "f32 or bf16 operands, destination alike or f32", got }),
+        (got, _) => Err(Error::WrongDType {
+            op: "matmul",
+            expected: "f32 or bf16 operands, destination alike or f32",
+            got,
+        }),
     }
 }
 
@@ -83,7 +95,11 @@ fn run<T: gemm::Input + Element, O: gemm::Output + Element>(
     let all = out.slice_mut::<O>("matmul")?;
     for (i, out) in all.chunks_mut((m * n).max(1)).enumerate() {
         let one = |x: &RawTensor| -> Result<RawTensor> {
-            if x.rank() == 2 { dense_one_way(x) } else { dense_one_way(&x.narrow(0, i, 1)?.squeeze(0)?) }
+            if x.rank() == 2 {
+                dense_one_way(x)
+            } else {
+                dense_one_way(&x.narrow(0, i, 1)?.squeeze(0)?)
+            }
         };
         let (a, b) = (one(&a)?, one(&b)?);
         gemm::gemm(&threads, matrix::<T>(&a)?, matrix::<T>(&b)?, beta, MatMut::new(out, m, n));

@@ -13,7 +13,10 @@ fn check(op: &'static str, x: &RawTensor, weight: &RawTensor) -> Result<usize> {
     same_dtype(op, x, weight)?;
     let width = width(op, x)?;
     if weight.dims() != [width] || width == 0 {
-        return Err(mismatch(op, format!("weight of shape {} for rows of {width}", weight.shape())));
+        return Err(mismatch(
+            op,
+            format!("weight of shape {} for rows of {width}", weight.shape()),
+        ));
     }
     Ok(width)
 }

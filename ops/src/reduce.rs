@@ -70,7 +70,8 @@ pub fn max_last(x: &RawTensor) -> Result<(RawTensor, Vec<usize>)> {
     if width == 0 {
         return Err(mismatch("max", "an empty row has no maximum".to_owned()));
     }
-    let mut out = RawTensor::empty(keep_dim(x.shape(), x.rank() - 1)?, x.dtype(), x.device(), "max")?;
+    let mut out =
+        RawTensor::empty(keep_dim(x.shape(), x.rank() - 1)?, x.dtype(), x.device(), "max")?;
     if x.is_meta() {
         return Ok((out, Vec::new()));
     }

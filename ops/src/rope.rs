@@ -58,7 +58,12 @@ pub fn rope(x: &RawTensor, table: &RopeTable, offset: usize, inverse: bool) -> R
     };
     let half = table.frequencies.len();
     if head_dim != 2 * half || rows > table.rows {
-        let what = format!("a table of {} rows for head size {} cannot rotate {}", table.rows, 2 * half, x.shape());
+        let what = format!(
+            "a table of {} rows for head size {} cannot rotate {}",
+            table.rows,
+            2 * half,
+            x.shape()
+        );
         return Err(mismatch(OP, what));
     }
     let x = contiguous(x)?;

@@ -34,7 +34,11 @@ pub fn swiglu(gate: &RawTensor, up: &RawTensor) -> Result<RawTensor> {
 /// # Errors
 /// Shapes or dtypes that differ, out of memory.
 #[track_caller]
-pub fn swiglu_backward(gate: &RawTensor, up: &RawTensor, dy: &RawTensor) -> Result<(RawTensor, RawTensor)> {
+pub fn swiglu_backward(
+    gate: &RawTensor,
+    up: &RawTensor,
+    dy: &RawTensor,
+) -> Result<(RawTensor, RawTensor)> {
     const OP: &str = "swiglu_backward";
     same_shape(OP, gate, dy)?;
     let dtype = same_dtype(OP, gate, dy)?;

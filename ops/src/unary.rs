@@ -1,8 +1,8 @@
 //! Functions of one element. The formulas and derivatives are those of
 //! [`slimpipe_kernels::cpu::unary::Unary`]: dx = dy f'(x).
 
-pub use slimpipe_kernels::cpu::unary::Unary;
 use slimpipe_kernels::cpu::unary as kernel;
+pub use slimpipe_kernels::cpu::unary::Unary;
 use slimpipe_runtime::{RawTensor, Result, team};
 
 use crate::copy::contiguous;

@@ -83,7 +83,9 @@ pub enum Error {
         what: String,
     },
     /// A view that would have to move elements.
-    #[error("{op}: a tensor of shape {shape} with strides {strides:?} is not contiguous; call contiguous() first")]
+    #[error(
+        "{op}: a tensor of shape {shape} with strides {strides:?} is not contiguous; call contiguous() first"
+    )]
     NotContiguous {
         /// The operation.
         op: &'static str,
@@ -100,7 +102,9 @@ pub enum Error {
         op: &'static str,
     },
     /// Writing to storage that other handles can see.
-    #[error("{op}: the tensor shares its storage with other handles and cannot be written in place")]
+    #[error(
+        "{op}: the tensor shares its storage with other handles and cannot be written in place"
+    )]
     SharedStorage {
         /// The operation.
         op: &'static str,

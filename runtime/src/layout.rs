@@ -119,7 +119,11 @@ impl Layout {
     /// An extent differs that is not 1.
     pub fn broadcast_to(&self, shape: Shape) -> Result<Self> {
         if self.shape.broadcast(&shape) != Some(shape) {
-            return Err(Error::CannotBroadcast { op: "broadcast_to", left: self.shape, right: shape });
+            return Err(Error::CannotBroadcast {
+                op: "broadcast_to",
+                left: self.shape,
+                right: shape,
+            });
         }
         let missing = shape.rank() - self.shape.rank();
         let mut strides = [0; MAX_RANK];

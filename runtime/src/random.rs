@@ -17,20 +17,26 @@ impl Random {
 
     /// A stream named by text (a parameter's name): FNV-1a of the bytes.
     pub fn named(seed: u64, name: &str) -> Self {
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
         Self::new(seed, hash)
     }
 
     /// Four independent 32-bit numbers of block `index`.
     pub fn block(&self, index: u64) -> [u32; 4] {
         let mut key = [self.seed as u32, (self.seed >> 32) as u32];
-        let mut c = [index as u32, (index >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
+        let mut c =
+            [index as u32, (index >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
         for _ in 0..10 {
             let a = u64::from(c[0]) * 0xd251_1f53;
             let b = u64::from(c[2]) * 0xcd9e_8d57;
-            c = [(b >> 32) as u32 ^ c[1] ^ key[0], b as u32, (a >> 32) as u32 ^ c[3] ^ key[1], a as u32];
+            c = [
+                (b >> 32) as u32 ^ c[1] ^ key[0],
+                b as u32,
+                (a >> 32) as u32 ^ c[3] ^ key[1],
+                a as u32,
+            ];
             key = [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)];
         }
         c
@@ -53,7 +59,8 @@ impl Random {
             let bits = self.block(index as u64);
             for (pair, values) in four.chunks_mut(2).enumerate() {
                 // (bits + 1) / 2^32 lies in (0, 1], so the logarithm is finite.
-                let radius = (-2.0 * ((f64::from(bits[2 * pair]) + 1.0) / 4_294_967_296.0).ln()).sqrt();
+                let radius =
+                    (-2.0 * ((f64::from(bits[2 * pair]) + 1.0) / 4_294_967_296.0).ln()).sqrt();
                 let angle = std::f64::consts::TAU * f64::from(bits[2 * pair + 1]) / 4_294_967_296.0;
                 let normal = [radius * angle.cos(), radius * angle.sin()];
                 for (value, z) in values.iter_mut().zip(normal) {
@@ -71,7 +78,10 @@ mod tests {
     #[test]
     fn philox_gives_the_published_vectors() {
         // Known-answer vectors of the Random123 distribution (philox4x32-10).
-        assert_eq!(Random::new(0, 0).block(0), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(
+            Random::new(0, 0).block(0),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
         let all = Random::new(u64::MAX, u64::MAX);
         assert_eq!(all.block(u64::MAX), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
     }

@@ -39,9 +39,8 @@ impl Shape {
         let rank = self.rank().max(other.rank());
         let mut dims = [1; MAX_RANK];
         for (i, dim) in dims[..rank].iter_mut().enumerate() {
-            let at = |shape: &Self| {
-                (i + shape.rank()).checked_sub(rank).map_or(1, |j| shape.dims()[j])
-            };
+            let at =
+                |shape: &Self| (i + shape.rank()).checked_sub(rank).map_or(1, |j| shape.dims()[j]);
             *dim = match (at(self), at(other)) {
                 (a, b) if a == b => a,
                 (1, b) => b,
@@ -57,7 +56,10 @@ impl From<&[usize]> for Shape {
     /// # Panics
     /// More than [`MAX_RANK`] dimensions.
     fn from(extents: &[usize]) -> Self {
-        assert!(extents.len() <= MAX_RANK, "a tensor has at most {MAX_RANK} dimensions, not {extents:?}");
+        assert!(
+            extents.len() <= MAX_RANK,
+            "a tensor has at most {MAX_RANK} dimensions, not {extents:?}"
+        );
         let mut dims = [0; MAX_RANK];
         dims[..extents.len()].copy_from_slice(extents);
         Self { dims, rank: extents.len() as u8 }
@@ -124,7 +126,9 @@ mod tests {
 
     #[test]
     fn broadcasting_follows_numpy() {
-        let b = |a: &[usize], b: &[usize]| Shape::from(a).broadcast(&Shape::from(b)).map(|s| s.dims().to_vec());
+        let b = |a: &[usize], b: &[usize]| {
+            Shape::from(a).broadcast(&Shape::from(b)).map(|s| s.dims().to_vec())
+        };
         assert_eq!(b(&[2, 3], &[3]), Some(vec![2, 3]));
         assert_eq!(b(&[2, 1, 4], &[5, 1]), Some(vec![2, 5, 4]));
         assert_eq!(b(&[], &[7]), Some(vec![7]));

@@ -51,7 +51,12 @@ impl Storage {
     ///
     /// # Errors
     /// As [`Storage::slice`].
-    pub fn slice_mut<T: Element>(&mut self, start: usize, len: usize, op: &'static str) -> Result<&mut [T]> {
+    pub fn slice_mut<T: Element>(
+        &mut self,
+        start: usize,
+        len: usize,
+        op: &'static str,
+    ) -> Result<&mut [T]> {
         let pointer = self.pointer(start, len, size_of::<T>(), op)?;
         // SAFETY: as in `slice`; `&mut self` makes the access exclusive, allocations never overlap.
         Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), len) })

@@ -40,9 +40,8 @@ impl Drop for TeamGuard {
 /// The team of this thread; all cores where none was entered.
 pub fn current() -> Threads {
     static ALL: OnceLock<Threads> = OnceLock::new();
-    TEAM.with(|current| current.borrow().clone()).unwrap_or_else(|| {
-        ALL.get_or_init(|| Threads::new(cores()).unwrap_or_default()).clone()
-    })
+    TEAM.with(|current| current.borrow().clone())
+        .unwrap_or_else(|| ALL.get_or_init(|| Threads::new(cores()).unwrap_or_default()).clone())
 }
 
 /// Cores this process may use.

@@ -19,7 +19,12 @@ impl RawTensor {
     /// # Errors
     /// Out of memory.
     #[track_caller]
-    pub fn empty(shape: impl Into<Shape>, dtype: DType, device: Device, op: &'static str) -> Result<Self> {
+    pub fn empty(
+        shape: impl Into<Shape>,
+        dtype: DType,
+        device: Device,
+        op: &'static str,
+    ) -> Result<Self> {
         let shape = shape.into();
         let storage = Arc::new(Storage::new(shape.elem_count() * dtype.size(), device, op)?);
         Ok(Self { storage, layout: Layout::contiguous(shape), dtype })
@@ -41,7 +46,11 @@ impl RawTensor {
     /// # Errors
     /// Out of memory, or as many values as the shape does not take.
     #[track_caller]
-    pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>, device: Device) -> Result<Self> {
+    pub fn from_slice<T: Element>(
+        values: &[T],
+        shape: impl Into<Shape>,
+        device: Device,
+    ) -> Result<Self> {
         let shape = shape.into();
         if values.len() != shape.elem_count() {
             let what = format!("{} values for shape {shape}", values.len());
@@ -125,7 +134,11 @@ impl RawTensor {
         if self.layout.is_contiguous() {
             return Ok(());
         }
-        Err(Error::NotContiguous { op, shape: *self.shape(), strides: self.layout.strides().to_vec() })
+        Err(Error::NotContiguous {
+            op,
+            shape: *self.shape(),
+            strides: self.layout.strides().to_vec(),
+        })
     }
 
     /// The elements of a contiguous tensor. `op` is who asks, for errors.
@@ -261,7 +274,11 @@ impl RawTensor {
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.elem_count() != self.elem_count() {
-            let what = format!("{} elements of shape {} do not fill shape {shape}", self.elem_count(), self.shape());
+            let what = format!(
+                "{} elements of shape {} do not fill shape {shape}",
+                self.elem_count(),
+                self.shape()
+            );
             return Err(Error::ShapeMismatch { op: "reshape", what });
         }
         match self.layout.reshape(shape) {

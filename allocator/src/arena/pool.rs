@@ -45,6 +45,11 @@ impl Pool {
 
     /// The largest block that can be had without growing.
     pub fn largest_free(&self) -> u64 {
-        self.free.iter().filter(|(_, list)| !list.is_empty()).map(|(size, _)| *size).max().unwrap_or(0)
+        self.free
+            .iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(size, _)| *size)
+            .max()
+            .unwrap_or(0)
     }
 }

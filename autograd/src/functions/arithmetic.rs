@@ -38,7 +38,9 @@ impl Function for MulLike {
         let da = binary(self.op, &grad, &b)?; // g b, or g / b
         if cx.needs(1) {
             let db = match self.op {
-                Binary::Divide => scale(&binary(Binary::Divide, &binary(Binary::Multiply, &da, &a)?, &b)?, -1.0)?,
+                Binary::Divide => {
+                    scale(&binary(Binary::Divide, &binary(Binary::Multiply, &da, &a)?, &b)?, -1.0)?
+                }
                 _ => binary(Binary::Multiply, &grad, &a)?,
             };
             cx.add(1, sum_to(&db, *b.shape())?)?;
@@ -132,7 +134,11 @@ impl Tensor {
     #[track_caller]
     fn mul_like(&self, op: Binary, other: &Self) -> Result<Self> {
         let raw = binary(op, self.raw(), other.raw())?;
-        Ok(Self::from_op(op.name(), raw, &[self, other], || MulLike { op, a: self.save(), b: other.save() }))
+        Ok(Self::from_op(op.name(), raw, &[self, other], || MulLike {
+            op,
+            a: self.save(),
+            b: other.save(),
+        }))
     }
 
     /// `self * factor`.

@@ -14,7 +14,8 @@ struct Embedding {
 
 impl Function for Embedding {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        let direct = cx.accumulate_only(0, |table| Ok(embedding_backward(&grad, &self.ids, table)?))?;
+        let direct =
+            cx.accumulate_only(0, |table| Ok(embedding_backward(&grad, &self.ids, table)?))?;
         if !direct && cx.needs(0) {
             let mut table = RawTensor::zeros(self.table, DType::F32, grad.device())?;
             embedding_backward(&grad, &self.ids, &mut table)?;

@@ -83,6 +83,9 @@ impl Tensor {
     #[track_caller]
     pub fn matmul(&self, other: &Self) -> Result<Self> {
         let raw = matmul(self.raw(), other.raw())?;
-        Ok(Self::from_op("matmul", raw, &[self, other], || Matmul { a: self.save(), b: other.save() }))
+        Ok(Self::from_op("matmul", raw, &[self, other], || Matmul {
+            a: self.save(),
+            b: other.save(),
+        }))
     }
 }

@@ -44,7 +44,8 @@ impl Tensor {
     #[track_caller]
     pub fn rms_norm(&self, weight: &Self, eps: f32) -> Result<Self> {
         let (raw, rstd) = rms_norm(self.raw(), weight.raw(), eps)?;
-        let function = || RmsNorm { x: self.save(), weight: weight.raw().clone(), rstd: rstd.clone() };
+        let function =
+            || RmsNorm { x: self.save(), weight: weight.raw().clone(), rstd: rstd.clone() };
         Ok(Self::from_op("rms_norm", raw, &[self, weight], function).with_recipe(|| {
             let (x, weight, rstd) = (self.save(), weight.raw().clone(), rstd.clone());
             Recipe::new(move || Ok(rms_norm_apply(&x.value()?, &weight, &rstd)?))

@@ -1,7 +1,6 @@
 //! Sums, means and maxima.
 
 use slimpipe_ops::copy::copy;
-use slimpipe_ops::elementwise::scale;
 use slimpipe_ops::reduce::{keep_dim, max_last, sum_all, sum_to};
 use slimpipe_ops::softmax::{softmax, softmax_backward};
 use slimpipe_runtime::{RawTensor, Shape};

@@ -62,7 +62,9 @@ impl Tensor {
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let (shape, from) = (shape.into(), *self.shape());
         let raw = match self.raw().reshape(shape) {
-            Err(slimpipe_runtime::Error::NotContiguous { .. }) => contiguous(self.raw())?.reshape(shape)?,
+            Err(slimpipe_runtime::Error::NotContiguous { .. }) => {
+                contiguous(self.raw())?.reshape(shape)?
+            }
             other => other?,
         };
         Ok(Self::from_op("reshape", raw, &[self], || Reshape(from)))

@@ -66,7 +66,10 @@ pub fn step(
     v: &mut [f32],
 ) {
     let len = weight.len();
-    assert!(grad.len() == len && m.len() == len && v.len() == len, "weight, gradient and moments differ in size");
+    assert!(
+        grad.len() == len && m.len() == len && v.len() == len,
+        "weight, gradient and moments differ in size"
+    );
     let shared = super::threads::Shared(weight.as_mut_ptr());
     threads.chunks2((m, TASK), (v, TASK), |i, m, v| {
         // SAFETY: chunk `i` of the weight, as of the moments, is this task's alone.

@@ -22,10 +22,19 @@ pub fn gather<T: Scalar>(threads: &Threads, table: &[T], width: usize, ids: &[u3
 ///
 /// # Panics
 /// Sizes that do not fit, an id outside the table.
-pub fn scatter_add<T: Scalar>(threads: &Threads, dout: &[T], ids: &[u32], width: usize, dtable: &mut [f32]) {
+pub fn scatter_add<T: Scalar>(
+    threads: &Threads,
+    dout: &[T],
+    ids: &[u32],
+    width: usize,
+    dtable: &mut [f32],
+) {
     assert_eq!(dout.len(), ids.len() * width, "one row of {width} per id");
     let vocab = dtable.len() / width.max(1);
-    assert!(ids.iter().all(|&id| (id as usize) < vocab), "an id lies outside the table of {vocab} rows");
+    assert!(
+        ids.iter().all(|&id| (id as usize) < vocab),
+        "an id lies outside the table of {vocab} rows"
+    );
     const COLUMNS: usize = 128;
     let shared = super::threads::Shared(dtable.as_mut_ptr());
     threads.run(width.div_ceil(COLUMNS), |task| {

@@ -85,7 +85,12 @@ fn rows_per_task(vocab: usize) -> usize {
 ///
 /// # Panics
 /// Sizes that do not fit, a label outside the vocabulary.
-pub fn cross_entropy_loss_block(threads: &Threads, logits: &[f32], labels: &[i64], losses: &mut [f32]) {
+pub fn cross_entropy_loss_block(
+    threads: &Threads,
+    logits: &[f32],
+    labels: &[i64],
+    losses: &mut [f32],
+) {
     let vocab = check(logits.len(), labels, losses.len());
     let rows = rows_per_task(vocab);
     threads.chunks(losses, rows, |i, losses| {
@@ -98,7 +103,13 @@ pub fn cross_entropy_loss_block(threads: &Threads, logits: &[f32], labels: &[i64
 ///
 /// # Panics
 /// Sizes that do not fit, a label outside the vocabulary.
-pub fn cross_entropy_block(threads: &Threads, logits: &mut [f32], labels: &[i64], scale: f32, losses: &mut [f32]) {
+pub fn cross_entropy_block(
+    threads: &Threads,
+    logits: &mut [f32],
+    labels: &[i64],
+    scale: f32,
+    losses: &mut [f32],
+) {
     let vocab = check(logits.len(), labels, losses.len());
     let rows = rows_per_task(vocab);
     threads.chunks2((logits, rows * vocab), (losses, rows), |i, logits, losses| {
@@ -126,7 +137,10 @@ pub fn cross_entropy_block_bf16(
 
 fn check(logits: usize, labels: &[i64], losses: usize) -> usize {
     let rows = labels.len();
-    assert!(rows > 0 && logits.is_multiple_of(rows) && losses == rows, "{logits} logits for {rows} rows");
+    assert!(
+        rows > 0 && logits.is_multiple_of(rows) && losses == rows,
+        "{logits} logits for {rows} rows"
+    );
     let vocab = logits / rows;
     let valid = |&label: &i64| label == IGNORE || (0..vocab as i64).contains(&label);
     assert!(labels.iter().all(valid), "a label lies outside the vocabulary of {vocab}");

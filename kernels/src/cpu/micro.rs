@@ -68,7 +68,8 @@ impl Multiply for bf16 {
 
     #[inline(always)]
     fn fma(sum: f32, a: u32, b: u32) -> f32 {
-        let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
+        let (low, high) =
+            (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
         sum + (low(a) * low(b) + high(a) * high(b))
     }
 
@@ -98,10 +99,14 @@ pub(crate) unsafe fn tile<T: Multiply, const ROWS: usize>(
     match path {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's promise, passed on.
-        Path::Avx512 if T::PER_WORD == 1 => unsafe { avx512_f32::<ROWS>(steps, a, strides, b, ldb, c, ldc, accumulate) },
+        Path::Avx512 if T::PER_WORD == 1 => unsafe {
+            avx512_f32::<ROWS>(steps, a, strides, b, ldb, c, ldc, accumulate)
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's promise, passed on.
-        Path::Avx512 => unsafe { avx512_bf16::<ROWS>(steps, a, strides, b, ldb, c, ldc, accumulate) },
+        Path::Avx512 => unsafe {
+            avx512_bf16::<ROWS>(steps, a, strides, b, ldb, c, ldc, accumulate)
+        },
         // SAFETY: the caller's promise, passed on.
         _ => unsafe { portable::<T, ROWS>(steps, a, strides, b, ldb, c, ldc, accumulate) },
     }
@@ -124,7 +129,10 @@ unsafe fn portable<T: Multiply, const ROWS: usize>(
         for step in 0..steps {
             // SAFETY: the caller promises that A and B can be read at every row and step.
             let (a, b) = unsafe {
-                (*a.add(row * strides.row + step * strides.step), std::slice::from_raw_parts(b.add(step * ldb), NR))
+                (
+                    *a.add(row * strides.row + step * strides.step),
+                    std::slice::from_raw_parts(b.add(step * ldb), NR),
+                )
             };
             for (sum, &b) in sums.iter_mut().zip(b) {
                 *sum = T::fma(*sum, a, b);

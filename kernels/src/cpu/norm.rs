@@ -103,7 +103,14 @@ pub fn rms_norm<T: Scalar>(
 ///
 /// # Panics
 /// Sizes that do not fit.
-pub fn rms_norm_apply<T: Scalar>(threads: &Threads, x: &[T], weight: &[T], rstd: &[f32], width: usize, y: &mut [T]) {
+pub fn rms_norm_apply<T: Scalar>(
+    threads: &Threads,
+    x: &[T],
+    weight: &[T],
+    rstd: &[f32],
+    width: usize,
+    y: &mut [T],
+) {
     check(x, weight, rstd.len(), width, y.len());
     let rows = rows_per_task(width);
     threads.chunks(y, rows * width, |i, y| {
@@ -147,6 +154,14 @@ pub fn rms_norm_backward<T: Scalar>(
 }
 
 fn check<T>(x: &[T], weight: &[T], rows: usize, width: usize, out: usize) {
-    assert!(width > 0 && weight.len() == width, "the weight has {} elements for rows of {width}", weight.len());
-    assert!(x.len() == rows * width && out == x.len(), "{} elements are not {rows} rows of {width}", x.len());
+    assert!(
+        width > 0 && weight.len() == width,
+        "the weight has {} elements for rows of {width}",
+        weight.len()
+    );
+    assert!(
+        x.len() == rows * width && out == x.len(),
+        "{} elements are not {rows} rows of {width}",
+        x.len()
+    );
 }

@@ -41,7 +41,19 @@ fn measure<T: Multiply>(threads: &Threads) -> f64 {
             for _ in 0..REPEAT {
                 let strides = Strides { row: 1, step: ROWS };
                 // SAFETY: the path is this machine's best; the slices have exactly the sizes read.
-                unsafe { tile::<T, ROWS>(path, STEPS, a.as_ptr(), strides, b.as_ptr(), NR, c.as_mut_ptr(), NR, true) };
+                unsafe {
+                    tile::<T, ROWS>(
+                        path,
+                        STEPS,
+                        a.as_ptr(),
+                        strides,
+                        b.as_ptr(),
+                        NR,
+                        c.as_mut_ptr(),
+                        NR,
+                        true,
+                    )
+                };
             }
             black_box(c);
         });

@@ -49,12 +49,23 @@ pub fn apply<T: Scalar>(
 ) {
     let (width, half) = (heads * head_dim, head_dim / 2);
     assert!(head_dim.is_multiple_of(2) && width > 0, "head size {head_dim} is not even");
-    assert!(x.len() == y.len() && cos.len() == x.len() / width * half && sin.len() == cos.len(), "a row of the table for each row");
+    assert!(
+        x.len() == y.len() && cos.len() == x.len() / width * half && sin.len() == cos.len(),
+        "a row of the table for each row"
+    );
     assert!(base_cos.len() == half && base_sin.len() == half, "one base angle per pair");
     let per_task = ((1 << 14) / width).max(1);
     threads.chunks(y, per_task * width, |i, y| {
         let table = i * per_task * half..(i * per_task + y.len() / width) * half;
         let x = &x[i * per_task * width..][..y.len()];
-        rows(x, (heads, head_dim), &cos[table.clone()], &sin[table], (base_cos, base_sin), inverse, y);
+        rows(
+            x,
+            (heads, head_dim),
+            &cos[table.clone()],
+            &sin[table],
+            (base_cos, base_sin),
+            inverse,
+            y,
+        );
     });
 }

@@ -54,7 +54,12 @@ pub fn level() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
+        if has!("avx512f")
+            && has!("avx512bw")
+            && has!("avx512dq")
+            && has!("avx512vl")
+            && has!("fma")
+        {
             return Level::Avx512;
         }
         if has!("avx2") && has!("fma") {
@@ -117,7 +122,13 @@ pub(crate) use multiversion;
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    let clamped = if x > 88.8 { 88.8 } else if x < -87.4 { -87.4 } else { x };
+    let clamped = if x > 88.8 {
+        88.8
+    } else if x < -87.4 {
+        -87.4
+    } else {
+        x
+    };
     let shifted = clamped * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
     // The integer n, out of the low bits of the sum: no conversion instruction, NaN does no harm.

@@ -34,7 +34,8 @@ multiversion! {
 pub fn forward<T: Scalar>(threads: &Threads, x: &[T], width: usize, y: &mut [T]) {
     assert!(x.len() == y.len() && x.len().is_multiple_of(width), "rows of {width}");
     let rows = ((1 << 13) / width).max(1);
-    threads.chunks(y, rows * width, |i, y| forward_rows(&x[i * rows * width..][..y.len()], width, y));
+    threads
+        .chunks(y, rows * width, |i, y| forward_rows(&x[i * rows * width..][..y.len()], width, y));
 }
 
 /// The gradient of the input from the output `y`.
@@ -42,7 +43,10 @@ pub fn forward<T: Scalar>(threads: &Threads, x: &[T], width: usize, y: &mut [T])
 /// # Panics
 /// Sizes that do not fit.
 pub fn backward<T: Scalar>(threads: &Threads, y: &[T], dy: &[T], width: usize, dx: &mut [T]) {
-    assert!(y.len() == dy.len() && y.len() == dx.len() && y.len().is_multiple_of(width), "rows of {width}");
+    assert!(
+        y.len() == dy.len() && y.len() == dx.len() && y.len().is_multiple_of(width),
+        "rows of {width}"
+    );
     let rows = ((1 << 13) / width).max(1);
     threads.chunks(dx, rows * width, |i, dx| {
         let span = i * rows * width..i * rows * width + dx.len();

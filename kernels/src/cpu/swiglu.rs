@@ -43,8 +43,18 @@ pub fn forward<T: Scalar>(threads: &Threads, gate: &[T], up: &[T], out: &mut [T]
 ///
 /// # Panics
 /// Sizes that differ.
-pub fn backward<T: Scalar>(threads: &Threads, gate: &[T], up: &[T], dout: &[T], dgate: &mut [T], dup: &mut [T]) {
-    assert!(gate.len() == up.len() && gate.len() == dout.len() && gate.len() == dgate.len(), "sizes differ");
+pub fn backward<T: Scalar>(
+    threads: &Threads,
+    gate: &[T],
+    up: &[T],
+    dout: &[T],
+    dgate: &mut [T],
+    dup: &mut [T],
+) {
+    assert!(
+        gate.len() == up.len() && gate.len() == dout.len() && gate.len() == dgate.len(),
+        "sizes differ"
+    );
     threads.chunks2((dgate, TASK), (dup, TASK), |i, dgate, dup| {
         let span = i * TASK..i * TASK + dgate.len();
         backward_block(&gate[span.clone()], &up[span.clone()], &dout[span], dgate, dup);

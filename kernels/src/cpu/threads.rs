@@ -71,7 +71,12 @@ impl Threads {
     ///
     /// # Panics
     /// `size` is 0.
-    pub fn chunks<T: Send>(&self, data: &mut [T], size: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    pub fn chunks<T: Send>(
+        &self,
+        data: &mut [T],
+        size: usize,
+        task: impl Fn(usize, &mut [T]) + Sync,
+    ) {
         let (len, base) = (data.len(), Shared(data.as_mut_ptr()));
         self.run(len.div_ceil(size), |i| {
             let start = i * size;
@@ -92,7 +97,11 @@ impl Threads {
         task: impl Fn(usize, &mut [A], &mut [B]) + Sync,
     ) {
         let count = a.len().div_ceil(size_a);
-        assert_eq!(count, b.len().div_ceil(size_b), "both slices must have the same number of chunks");
+        assert_eq!(
+            count,
+            b.len().div_ceil(size_b),
+            "both slices must have the same number of chunks"
+        );
         let (len_b, base) = (b.len(), Shared(b.as_mut_ptr()));
         self.chunks(a, size_a, |i, a| {
             let start = i * size_b;

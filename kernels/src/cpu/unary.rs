@@ -128,13 +128,21 @@ mod tests {
     #[test]
     fn derivatives_match_central_differences() {
         let all = [
-            Unary::Exp, Unary::Log, Unary::Sqrt, Unary::Rsqrt, Unary::Tanh, Unary::Sigmoid, Unary::Silu, Unary::Gelu,
+            Unary::Exp,
+            Unary::Log,
+            Unary::Sqrt,
+            Unary::Rsqrt,
+            Unary::Tanh,
+            Unary::Sigmoid,
+            Unary::Silu,
+            Unary::Gelu,
             Unary::Relu,
         ];
         for f in all {
             for x in [0.3f32, 0.9, 1.7, 4.0] {
                 let h = 1e-2;
-                let numeric = (f64::from(f.value(x + h)) - f64::from(f.value(x - h))) / (2.0 * f64::from(h));
+                let numeric =
+                    (f64::from(f.value(x + h)) - f64::from(f.value(x - h))) / (2.0 * f64::from(h));
                 let error = (numeric - f64::from(f.derivative(x))).abs() / (1.0 + numeric.abs());
                 assert!(error < 2e-3, "{f:?} at {x}: {error}");
             }
@@ -144,8 +152,18 @@ mod tests {
     #[test]
     fn phi_joins_its_two_formulas() {
         // Values of the normal distribution function.
-        for (x, expected) in [(0.0, 0.5), (1.0, 0.841_344_75), (-2.0, 0.022_750_132), (4.0, 0.999_968_33), (-6.0, 9.865_876e-10)] {
-            assert!((phi(x) - expected).abs() <= 2e-7 * expected.max(1e-3), "phi({x}) = {}", phi(x));
+        for (x, expected) in [
+            (0.0, 0.5),
+            (1.0, 0.841_344_75),
+            (-2.0, 0.022_750_132),
+            (4.0, 0.999_968_33),
+            (-6.0, 9.865_876e-10),
+        ] {
+            assert!(
+                (phi(x) - expected).abs() <= 2e-7 * expected.max(1e-3),
+                "phi({x}) = {}",
+                phi(x)
+            );
         }
     }
 }

@@ -2,67 +2,46 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommError {
-    /// Another rank failed or aborted; its own error says why.
+    /// Another rank failed first.
     #[error("rank {rank} failed: {reason}")]
     PeerFailed {
-        /// The rank that failed first.
+        /// The rank that failed.
         rank: u32,
         /// Its error.
         reason: String,
     },
-    /// Another rank ended in good order, but without the message or the reduction waited for.
-    #[error("rank {peer} ended while rank {rank} waited for {what}; all ranks must run the same program")]
-    PeerEnded {
-        /// The rank that waits.
-        rank: u32,
-        /// The rank that ended.
-        peer: u32,
-        /// What was waited for.
-        what: String,
-    },
-    /// All ranks wait for each other.
-    #[error("deadlock: {waits}; verify the programs with the capacity that the communicator was given (Schedule::channel_capacity)")]
-    Deadlock {
-        /// What each rank waits for.
-        waits: String,
-    },
-    /// The next message of a channel is not the one expected.
-    #[error("rank {rank} expected {expected} from rank {from}, which sent {got}; the ranks run different programs")]
-    UnexpectedMessage {
+    /// A message that is not the one asked for: the programs do not match.
+    #[error(
+        "rank {rank} expected message {expected} of {bytes} bytes from rank {from}, got {got} of {got_bytes} bytes"
+    )]
+    Mismatch {
         /// The receiver.
         rank: u32,
         /// The sender.
         from: u32,
-        /// What the receiver asked for.
-        expected: String,
-        /// What came.
-        got: String,
+        /// The tag asked for.
+        expected: u64,
+        /// The size asked for.
+        bytes: usize,
+        /// The tag that came.
+        got: u64,
+        /// The size that came.
+        got_bytes: usize,
     },
-    /// A message of another length than its destination.
-    #[error("rank {rank} expected {expected} bytes for {what} from rank {from}, which sent {got}")]
-    Length {
-        /// The receiver.
+    /// A rank outside the group.
+    #[error("there is no rank {rank} among {size}")]
+    NoSuchRank {
+        /// The rank asked for.
         rank: u32,
-        /// The sender.
-        from: u32,
-        /// What the message was.
-        what: String,
-        /// Bytes of the destination.
-        expected: usize,
-        /// Bytes of the message.
-        got: usize,
-    },
-    /// A peer that does not exist, or the rank itself.
-    #[error("rank {rank} cannot talk to rank {peer}: peers are the other ranks below {size}")]
-    NoSuchPeer {
-        /// The caller.
-        rank: u32,
-        /// The peer it named.
-        peer: u32,
-        /// How many ranks there are.
+        /// Ranks in the group.
         size: u32,
     },
+    /// A thread could not be started.
+    #[error("cannot start a thread for rank {rank}: {reason}")]
+    Spawn {
+        /// The rank.
+        rank: u32,
+        /// The system's answer.
+        reason: String,
+    },
 }
-
-/// Shorthand for a result of a communicator.
-pub type Result<T, E = CommError> = std::result::Result<T, E>;

@@ -16,8 +16,12 @@ pub struct Sequence {
 impl Sequence {
     /// The sequence that predicts each next token of `window`, which is one token longer.
     pub fn next_token(window: &[u32]) -> Self {
-        let (tokens, next) = (&window[..window.len().saturating_sub(1)], window.get(1..).unwrap_or(&[]));
-        Self { tokens: tokens.to_vec(), labels: next.iter().map(|&token| i64::from(token)).collect() }
+        let (tokens, next) =
+            (&window[..window.len().saturating_sub(1)], window.get(1..).unwrap_or(&[]));
+        Self {
+            tokens: tokens.to_vec(),
+            labels: next.iter().map(|&token| i64::from(token)).collect(),
+        }
     }
 }
 
@@ -39,7 +43,12 @@ impl Batch {
         for (microbatch, sequence) in self.sequences.iter().enumerate() {
             let (tokens, labels) = (sequence.tokens.len(), sequence.labels.len());
             if tokens != seq_len || labels != seq_len {
-                return Err(Error::SequenceLength { microbatch, tokens, labels, expected: seq_len });
+                return Err(Error::SequenceLength {
+                    microbatch,
+                    tokens,
+                    labels,
+                    expected: seq_len,
+                });
             }
         }
         let labels = self.sequences.iter().flat_map(|sequence| &sequence.labels);

@@ -36,7 +36,9 @@ pub enum Error {
         hint: String,
     },
     /// More stages than layers.
-    #[error("{stages} stages (ranks x chunks) for {layers} layers: every stage needs a layer; lower parallel.pipeline or parallel.chunks")]
+    #[error(
+        "{stages} stages (ranks x chunks) for {layers} layers: every stage needs a layer; lower parallel.pipeline or parallel.chunks"
+    )]
     TooManyStages {
         /// Ranks times chunks.
         stages: u32,
@@ -52,7 +54,9 @@ pub enum Error {
         expected: usize,
     },
     /// A sequence of another length than the pipeline was built for.
-    #[error("microbatch {microbatch} has {tokens} tokens and {labels} labels, the pipeline takes {expected}")]
+    #[error(
+        "microbatch {microbatch} has {tokens} tokens and {labels} labels, the pipeline takes {expected}"
+    )]
     SequenceLength {
         /// Which microbatch.
         microbatch: usize,
@@ -64,10 +68,14 @@ pub enum Error {
         expected: usize,
     },
     /// A stage that is not the last asked for labels.
-    #[error("labels were asked for by a stage that is not the last; only the last stage computes the loss")]
+    #[error(
+        "labels were asked for by a stage that is not the last; only the last stage computes the loss"
+    )]
     NoLabels,
     /// Tokens for a stage that has no embedding, or hidden states for one that needs tokens.
-    #[error("the stage got tokens but has no embedding: StageSpec::is_first says which stage reads tokens")]
+    #[error(
+        "the stage got tokens but has no embedding: StageSpec::is_first says which stage reads tokens"
+    )]
     UnexpectedInput,
     /// A stage gave a loss where hidden states were due, or the reverse.
     #[error("stage {stage} gave {got} where {expected} was due")]

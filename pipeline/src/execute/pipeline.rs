@@ -79,7 +79,8 @@ impl<S: Stage> Pipeline<S> {
         let entered = memory.enter();
         let mut stages = Vec::new();
         for chunk in 0..schedule.chunks() {
-            let spec = StageSpec::deal(schedule.placement().stage(rank, chunk), count, layers, slice_len);
+            let spec =
+                StageSpec::deal(schedule.placement().stage(rank, chunk), count, layers, slice_len);
             let stage = {
                 let _persistent = scope::place(Region::Persistent);
                 build(&spec)?
@@ -90,7 +91,15 @@ impl<S: Stage> Pipeline<S> {
         }
         drop(entered);
         let program = schedule.program(rank).collect();
-        Ok(Self { program, schedule, comm, memory, stages, seq_len, timeline: Timeline::new(origin) })
+        Ok(Self {
+            program,
+            schedule,
+            comm,
+            memory,
+            stages,
+            seq_len,
+            timeline: Timeline::new(origin),
+        })
     }
 
     /// The parameters of this rank's stages, in stage order.
@@ -161,14 +170,16 @@ impl<S: Stage> Pipeline<S> {
                 self.send(Work::SendActivation(unit), to, self.tag(unit, false), output)
             }
             Action::SendGradient { unit, to } => {
-                let gradient = step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
+                let gradient =
+                    step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
                 self.send(Work::SendGradient(unit), to, self.tag(unit, true), gradient)
             }
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
-            _ => Ok(()),
+            Action::OptimizerStep => Ok(()),
         }
     }
+
     fn forward(&mut self, unit: Unit, step: &mut Step<'_>) -> Result<()> {
         let guard = self.memory.unit(UnitId {
             microbatch: unit.microbatch,
@@ -191,7 +202,11 @@ impl<S: Stage> Pipeline<S> {
         drop(layer);
         let (spec, stage) = &self.stages[unit.chunk as usize];
         let labels = match spec.is_last() {
-            true => Some(RawTensor::from_slice(&sequence.labels[offset..offset + rows], rows, Device::Cpu)?),
+            true => Some(RawTensor::from_slice(
+                &sequence.labels[offset..offset + rows],
+                rows,
+                Device::Cpu,
+            )?),
             false => None,
         };
         let caches = step
@@ -232,7 +247,8 @@ impl<S: Stage> Pipeline<S> {
             RawTensor::from_slice(&[1f32], (), Device::Cpu)?
         } else {
             let (width, dtype) = stage.hidden();
-            let gradient = RawTensor::empty((spec.slice_len, width), dtype, Device::Cpu, "receive")?;
+            let gradient =
+                RawTensor::empty((spec.slice_len, width), dtype, Device::Cpu, "receive")?;
             self.receive(unit, gradient, true, step)?
         };
         let input_gradient = self
@@ -247,7 +263,13 @@ impl<S: Stage> Pipeline<S> {
 
     /// Fills `into` with the unit's input (or, for `backward`, its output gradient): from the
     /// neighbouring stage on another rank, or from the one on this rank.
-    fn receive(&mut self, unit: Unit, mut into: RawTensor, is_gradient: bool, step: &mut Step<'_>) -> Result<RawTensor> {
+    fn receive(
+        &mut self,
+        unit: Unit,
+        mut into: RawTensor,
+        is_gradient: bool,
+        step: &mut Step<'_>,
+    ) -> Result<RawTensor> {
         let own = self.stages[unit.chunk as usize].0.stage;
         let neighbour = if is_gradient { own + 1 } else { own - 1 };
         let (rank, chunk) = self.schedule.placement().locate(neighbour);
@@ -258,7 +280,8 @@ impl<S: Stage> Pipeline<S> {
             into.as_bytes_mut("receive")?.copy_from_slice(from.as_bytes("receive")?);
             return Ok(into);
         }
-        let work = if is_gradient { Work::ReceiveGradient(unit) } else { Work::ReceiveActivation(unit) };
+        let work =
+            if is_gradient { Work::ReceiveGradient(unit) } else { Work::ReceiveActivation(unit) };
         let tag = self.tag(source, is_gradient);
         let bytes = into.as_bytes_mut("receive")?;
         let comm = &mut self.comm;
@@ -274,12 +297,16 @@ impl<S: Stage> Pipeline<S> {
 
     /// A message is named by the unit that sends it.
     fn tag(&self, unit: Unit, is_gradient: bool) -> Tag {
-        Tag::new(is_gradient, unit)
+        let Unit { microbatch, slice, chunk } = unit;
+        let unit = u64::from(microbatch) << 40 | u64::from(slice) << 16 | u64::from(chunk);
+        Tag(u64::from(is_gradient) << 62 | unit)
     }
 
     /// Adds the tied parameter's gradients of the first and the last stage, on both.
     fn reduce_tied(&mut self, peer: u32) -> Result<()> {
-        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else { return Ok(()) };
+        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else {
+            return Ok(());
+        };
         let comm = &mut self.comm;
         self.timeline.record(Work::ReduceTied, || -> Result<()> {
             if let Some(gradient) = tied.grad().get_mut() {
@@ -301,6 +328,7 @@ fn slice_len(seq_len: usize, slices: u32) -> Result<usize> {
     }
     let (below, above) = (seq_len / n * n, seq_len.div_ceil(n).max(1) * n);
     let lengths = if below == 0 { format!("{above}") } else { format!("{below} or {above}") };
-    let hint = format!("set train.seq_len to {lengths}, or parallel.slices to a divisor of {seq_len}");
+    let hint =
+        format!("set train.seq_len to {lengths}, or parallel.slices to a divisor of {seq_len}");
     Err(Error::UnequalSlices { seq_len, slices, hint })
 }

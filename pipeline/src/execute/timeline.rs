@@ -97,7 +97,11 @@ impl Timeline {
 
     /// The time spent computing.
     pub fn busy(&self) -> Duration {
-        self.spans.iter().filter(|span| span.work.is_compute()).map(|span| span.end - span.start).sum()
+        self.spans
+            .iter()
+            .filter(|span| span.work.is_compute())
+            .map(|span| span.end - span.start)
+            .sum()
     }
 
     /// First start and last end; `None` if nothing was recorded.
@@ -114,7 +118,8 @@ mod tests {
     fn only_forward_and_backward_count_as_busy() {
         let unit = Unit { microbatch: 1, slice: 2, chunk: 0 };
         let mut timeline = Timeline::new(Instant::now());
-        timeline.record(Work::ReceiveActivation(unit), || std::thread::sleep(Duration::from_millis(2)));
+        timeline
+            .record(Work::ReceiveActivation(unit), || std::thread::sleep(Duration::from_millis(2)));
         assert_eq!(timeline.busy(), Duration::ZERO);
         timeline.record(Work::Forward(unit), || std::thread::sleep(Duration::from_millis(2)));
         assert!(timeline.busy() >= Duration::from_millis(2));

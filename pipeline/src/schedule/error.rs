@@ -1,110 +1,101 @@
-use super::{Action, Dimensions, ScheduleKind, Violation};
+use super::Unit;
 
-/// What can be wrong with a schedule.
+/// What is wrong with a schedule or a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// A number that has to be at least one is zero.
-    #[error("a schedule needs at least one of its {what}; set {setting} to 1 or more")]
+    /// A name nobody knows.
+    #[error(
+        "unknown schedule `{name}`{hint}; there are slimpipe, gpipe, 1f1b and interleaved-1f1b"
+    )]
+    UnknownName {
+        /// The name as given.
+        name: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// A count of zero.
+    #[error("{what} must be at least 1")]
     Zero {
-        /// Which number.
+        /// Which count.
         what: &'static str,
-        /// The setting it comes from.
-        setting: &'static str,
     },
-    /// More units than can be counted.
+    /// Slices for a schedule of whole microbatches.
     #[error(
-        "{} microbatches x {} slices x {} chunks on {} ranks are more than {} units; lower one of them",
-        dimensions.microbatches, dimensions.slices, dimensions.chunks, dimensions.ranks, Dimensions::MAX_UNITS
+        "schedule {kind} runs whole microbatches: set parallel.slices to 1, or use the slimpipe schedule for {slices} slices"
     )]
-    TooLarge {
-        /// The numbers.
-        dimensions: Dimensions,
-    },
-    /// A schedule of whole microbatches was asked to slice.
-    #[error(
-        "schedule `{kind}` runs whole sequences, not {slices} slices; set parallel.slices = 1, or parallel.schedule = \"slimpipe\""
-    )]
-    SlicesUnsupported {
+    Unsliced {
         /// The schedule.
-        kind: ScheduleKind,
+        kind: &'static str,
         /// Slices asked for.
         slices: u32,
     },
-    /// A schedule of one chunk per rank was asked for more.
+    /// Chunks for a schedule without them.
     #[error(
-        "schedule `{kind}` has one chunk of layers per rank, not {chunks}; set parallel.chunks = 1, or parallel.schedule = \"slimpipe\" or \"interleaved-1f1b\""
+        "schedule {kind} has one chunk per rank: set parallel.chunks to 1, or use slimpipe or interleaved-1f1b for {chunks} chunks"
     )]
-    ChunksUnsupported {
+    Unchunked {
         /// The schedule.
-        kind: ScheduleKind,
+        kind: &'static str,
         /// Chunks asked for.
         chunks: u32,
     },
-    /// Interleaved SlimPipe with fewer slices than ranks.
+    /// Too few slices for chunks.
     #[error(
-        "slimpipe with {chunks} chunks per rank needs at least as many slices as ranks, but there are {slices} slices for {ranks} ranks; set parallel.slices = {ranks} or more, or parallel.chunks = 1"
+        "slimpipe with {chunks} chunks needs at least as many slices as ranks: {slices} slices for {ranks} ranks; raise parallel.slices or set parallel.chunks to 1"
     )]
     TooFewSlices {
-        /// Slices asked for.
-        slices: u32,
-        /// Pipeline ranks.
-        ranks: u32,
         /// Chunks per rank.
         chunks: u32,
-    },
-    /// Interleaved 1F1B whose microbatches do not come in groups of p.
-    #[error(
-        "interleaved-1f1b runs microbatches in groups of {ranks} (the ranks), and {microbatches} microbatches do not divide; set train.microbatches to {hint}, or parallel.schedule = \"slimpipe\""
-    )]
-    UnequalGroups {
-        /// Microbatches asked for.
-        microbatches: u32,
-        /// Pipeline ranks.
+        /// Slices.
+        slices: u32,
+        /// Ranks.
         ranks: u32,
-        /// Which numbers would do.
-        hint: String,
     },
-    /// A schedule that does not exist.
+    /// Microbatches that interleaving cannot group.
     #[error(
-        "there is no schedule `{name}`{}; the schedules are slimpipe, gpipe, 1f1b and interleaved-1f1b",
-        suggestion.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+        "interleaved-1f1b needs train.microbatches to be a multiple of the ranks: {microbatches} for {ranks} ranks"
     )]
-    UnknownKind {
-        /// The name asked for.
-        name: String,
-        /// The nearest name there is.
-        suggestion: Option<&'static str>,
+    UnevenMicrobatches {
+        /// Microbatches.
+        microbatches: u32,
+        /// Ranks.
+        ranks: u32,
     },
-    /// A placement table that is not a permutation.
-    #[error("placement: {what}; every chunk of every rank holds exactly one stage")]
-    Placement {
-        /// What is wrong.
+    /// A program that breaks a rule.
+    #[error("rank {rank}, action {index}: {what}")]
+    Broken {
+        /// The rank.
+        rank: u32,
+        /// Position in its program, from 0.
+        index: usize,
+        /// The rule.
         what: String,
     },
-    /// A textual dump that cannot be read.
-    #[error("schedule text, line {line}, column {column}: {what}")]
+    /// Programs that wait for each other.
+    #[error("deadlock with channels of {capacity} messages: {waiting}")]
+    Deadlock {
+        /// Messages a channel holds.
+        capacity: usize,
+        /// Who waits at which action.
+        waiting: String,
+    },
+    /// A unit that never ran backward.
+    #[error("rank {rank}: unit {unit} runs forward but not backward")]
+    NotDrained {
+        /// The rank.
+        rank: u32,
+        /// The unit.
+        unit: Unit,
+    },
+    /// Text that is not a program.
+    #[error("line {line}, column {column}: {what}")]
     Syntax {
         /// Line, from 1.
         line: usize,
-        /// Column in characters, from 1.
+        /// Column, from 1.
         column: usize,
-        /// What is wrong.
+        /// What is wrong there.
         what: String,
     },
-    /// A program that breaks a rule of pipelines.
-    #[error("rank {rank}, action {index}{}: {violation}", action.map(|action| format!(" ({action})")).unwrap_or_default())]
-    Invalid {
-        /// The rank whose program it is.
-        rank: u32,
-        /// The action's index in that program; its length where something is missing at the end.
-        index: usize,
-        /// The action.
-        action: Option<Action>,
-        /// The rule it breaks.
-        violation: Violation,
-    },
 }
-
-/// Shorthand for a result of the schedule layer.
-pub type Result<T, E = ScheduleError> = std::result::Result<T, E>;

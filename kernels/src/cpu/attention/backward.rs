@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 
-use super::block::{KEYS, Product, Queries, ROWS, Sizes, first_visible, lanes_of_queries, to_column_words, to_row_words, visible_blocks, words_of_columns, words_of_rows};
+use super::block::{
+    KEYS, Product, Queries, ROWS, Sizes, first_visible, lanes_of_queries, to_column_words,
+    to_row_words, visible_blocks, words_of_columns, words_of_rows,
+};
 use super::{Chunk, ChunkGrad, Rows, RowsMut, Shape};
 use crate::cpu::micro::{Multiply, NR, Path, Strides};
 use crate::cpu::simd::{exp, multiversion};
@@ -55,7 +58,19 @@ pub fn backward<T: Multiply>(
     dq: RowsMut<'_, T>,
     accumulate_dq: bool,
 ) {
-    backward_on(T::best_path(), threads, shape, q, out, lse, dout, chunks, grads, dq, accumulate_dq);
+    backward_on(
+        T::best_path(),
+        threads,
+        shape,
+        q,
+        out,
+        lse,
+        dout,
+        chunks,
+        grads,
+        dq,
+        accumulate_dq,
+    );
 }
 
 /// As [`backward`] on a path of one's choice; for tests.
@@ -77,19 +92,27 @@ pub(super) fn backward_on<T: Multiply>(
     let width = shape.heads * shape.head_dim;
     let dq_rows = Rows { data: &*dq.data, stride: dq.stride };
     let fits = [&out, &dout, &dq_rows].iter().all(|rows| rows.holds(shape.q_len, width));
-    assert!(fits && lse.len() == shape.heads * shape.q_len, "outputs and gradients do not fit {shape:?}");
+    assert!(
+        fits && lse.len() == shape.heads * shape.q_len,
+        "outputs and gradients do not fit {shape:?}"
+    );
     assert_eq!(chunks.len(), grads.len(), "one pair of accumulators per chunk");
     let kv_width = shape.kv_heads * shape.head_dim;
     for (chunk, grad) in chunks.iter().zip(&*grads) {
         let len = chunk.len * kv_width;
-        assert!(grad.dk.len() == len && grad.dv.len() == len, "accumulators must hold {len} elements");
+        assert!(
+            grad.dk.len() == len && grad.dv.len() == len,
+            "accumulators must hold {len} elements"
+        );
     }
     if shape.q_len == 0 {
         return;
     }
     let sizes = Sizes::new::<T>(shape);
-    let accumulators: Vec<[Shared<f32>; 2]> =
-        grads.iter_mut().map(|grad| [Shared(grad.dk.as_mut_ptr()), Shared(grad.dv.as_mut_ptr())]).collect();
+    let accumulators: Vec<[Shared<f32>; 2]> = grads
+        .iter_mut()
+        .map(|grad| [Shared(grad.dk.as_mut_ptr()), Shared(grad.dv.as_mut_ptr())])
+        .collect();
     let job = Job {
         path,
         shape,
@@ -179,44 +202,88 @@ impl<T: Multiply> Job<'_, T> {
         scratch.delta.fill(0.0);
         let part = rows / T::PER_WORD * wide;
         for head in 0..shape.group() {
-            let (q_rows, dout_rows) = (&mut scratch.q_rows[head * part..][..part], &mut scratch.dout_rows[head * part..][..part]);
+            let (q_rows, dout_rows) = (
+                &mut scratch.q_rows[head * part..][..part],
+                &mut scratch.dout_rows[head * part..][..part],
+            );
             let at = (queries.start, queries.count, queries.head + head);
             words_of_columns(&self.q, at.0, at.1, at.2, shape.head_dim, wide, q_rows);
             words_of_columns(&self.dout, at.0, at.1, at.2, shape.head_dim, wide, dout_rows);
             for row in 0..queries.count {
                 let lane = head * rows + row;
                 let from = |rows: &Rows<'_, T>| -> Vec<f32> {
-                    rows.head(queries.start + row, queries.head + head, shape.head_dim).iter().map(|x| x.to_f32()).collect()
+                    rows.head(queries.start + row, queries.head + head, shape.head_dim)
+                        .iter()
+                        .map(|x| x.to_f32())
+                        .collect()
                 };
                 let lse = self.lse[(queries.head + head) * shape.q_len + queries.start + row];
                 scratch.lse[lane] = if lse == f32::NEG_INFINITY { f32::INFINITY } else { lse };
-                scratch.delta[lane] = from(&self.out).iter().zip(from(&self.dout)).map(|(o, d)| o * d).sum();
+                scratch.delta[lane] =
+                    from(&self.out).iter().zip(from(&self.dout)).map(|(o, d)| o * d).sum();
             }
         }
     }
 
-    fn block(&self, scratch: &mut Scratch, queries: &Queries, kv_head: usize, chunk: usize, first: usize, count: usize) {
+    fn block(
+        &self,
+        scratch: &mut Scratch,
+        queries: &Queries,
+        kv_head: usize,
+        chunk: usize,
+        first: usize,
+        count: usize,
+    ) {
         let Self { path, shape, sizes: Sizes { lanes, rows, words, dim, wide }, .. } = *self;
         let (keys, per, source) = (count.next_multiple_of(ROWS), T::PER_WORD, &self.chunks[chunk]);
         words_of_rows(&source.k, first, count, kv_head, shape.head_dim, &mut scratch.k);
         words_of_rows(&source.v, first, count, kv_head, shape.head_dim, &mut scratch.v);
-        words_of_columns(&source.k, first, count, kv_head, shape.head_dim, dim, &mut scratch.k_columns);
+        words_of_columns(
+            &source.k,
+            first,
+            count,
+            kv_head,
+            shape.head_dim,
+            dim,
+            &mut scratch.k_columns,
+        );
         let along_head = Strides { row: words, step: 1 };
-        let scores = Product { steps: words, a: &scratch.k, strides: along_head, b: &scratch.q, ldb: lanes };
+        let scores =
+            Product { steps: words, a: &scratch.k, strides: along_head, b: &scratch.q, ldb: lanes };
         scores.run::<T>(path, (keys, lanes), &mut scratch.p, lanes, false);
-        let dp = Product { steps: words, a: &scratch.v, strides: along_head, b: &scratch.dout, ldb: lanes };
+        let dp = Product {
+            steps: words,
+            a: &scratch.v,
+            strides: along_head,
+            b: &scratch.dout,
+            ldb: lanes,
+        };
         dp.run::<T>(path, (keys, lanes), &mut scratch.ds, lanes, false);
         let (p, ds) = (&mut scratch.p[..keys * lanes], &mut scratch.ds[..keys * lanes]);
         p[count * lanes..].fill(0.0);
         ds[count * lanes..].fill(0.0);
         let span = (source.start + first, queries.position, rows);
         let valid = ..count * lanes;
-        gradient_block(&mut p[valid], &mut ds[valid], lanes, shape.scale, span, &scratch.lse, &scratch.delta);
+        gradient_block(
+            &mut p[valid],
+            &mut ds[valid],
+            lanes,
+            shape.scale,
+            span,
+            &scratch.lse,
+            &scratch.delta,
+        );
         to_row_words::<T>(p, &mut scratch.p_words[..keys * lanes / per]);
         to_row_words::<T>(ds, &mut scratch.ds_words[..keys * lanes / per]);
         to_column_words::<T>(ds, lanes, &mut scratch.ds_columns[..keys / per * lanes]);
 
-        let dq = Product { steps: keys / per, a: &scratch.k_columns, strides: Strides { row: 1, step: dim }, b: &scratch.ds_columns, ldb: lanes };
+        let dq = Product {
+            steps: keys / per,
+            a: &scratch.k_columns,
+            strides: Strides { row: 1, step: dim },
+            b: &scratch.ds_columns,
+            ldb: lanes,
+        };
         dq.run::<T>(path, (dim, lanes), &mut scratch.dq, lanes, true);
         let along_queries = Strides { row: lanes / per, step: 1 };
         let pairs = [(&scratch.ds_words, &scratch.q_rows), (&scratch.p_words, &scratch.dout_rows)];
@@ -237,7 +304,8 @@ impl<T: Multiply> Job<'_, T> {
         for head in 0..self.shape.group() {
             for row in 0..queries.count {
                 let lane = head * self.sizes.rows + row;
-                let at = (queries.start + row) * self.dq_stride + (queries.head + head) * self.shape.head_dim;
+                let at = (queries.start + row) * self.dq_stride
+                    + (queries.head + head) * self.shape.head_dim;
                 // SAFETY: this row of this head belongs to this task alone; checked at the entry.
                 let to = unsafe { self.dq.part(at, self.shape.head_dim) };
                 for (d, to) in to.iter_mut().enumerate() {

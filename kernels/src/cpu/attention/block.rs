@@ -71,7 +71,11 @@ impl Queries {
 }
 
 /// Calls `f(chunk, first key, keys)` for each block of keys that some query may see.
-pub(super) fn visible_blocks<T>(chunks: &[Chunk<'_, T>], last: usize, mut f: impl FnMut(usize, usize, usize)) {
+pub(super) fn visible_blocks<T>(
+    chunks: &[Chunk<'_, T>],
+    last: usize,
+    mut f: impl FnMut(usize, usize, usize),
+) {
     for (index, chunk) in chunks.iter().enumerate() {
         if chunk.start > last {
             continue;
@@ -84,7 +88,14 @@ pub(super) fn visible_blocks<T>(chunks: &[Chunk<'_, T>], last: usize, mut f: imp
 }
 
 /// Packs rows of a head as words along the head: [KEYS][words], missing rows zero.
-pub(super) fn words_of_rows<T: Multiply>(rows: &Rows<'_, T>, first: usize, count: usize, head: usize, dim: usize, out: &mut [u32]) {
+pub(super) fn words_of_rows<T: Multiply>(
+    rows: &Rows<'_, T>,
+    first: usize,
+    count: usize,
+    head: usize,
+    dim: usize,
+    out: &mut [u32],
+) {
     let words = dim.div_ceil(T::PER_WORD);
     for (row, out) in out.chunks_exact_mut(words).enumerate() {
         if row < count {
@@ -151,7 +162,8 @@ pub(super) fn lanes_of_queries<T: Multiply>(
             let from = rows.head(queries.start + row, queries.head + head, shape.head_dim);
             let lane = head * sizes.rows + row;
             for word in 0..sizes.words {
-                out[word * sizes.lanes + lane] = T::word(from[word * T::PER_WORD], from[word * T::PER_WORD + T::PER_WORD - 1]);
+                out[word * sizes.lanes + lane] =
+                    T::word(from[word * T::PER_WORD], from[word * T::PER_WORD + T::PER_WORD - 1]);
             }
         }
     }
@@ -168,15 +180,28 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     /// C [rows, cols] (+)= A B, rows and columns whole tiles.
-    pub(super) fn run<T: Multiply>(&self, path: Path, (rows, cols): (usize, usize), c: &mut [f32], ldc: usize, accumulate: bool) {
+    pub(super) fn run<T: Multiply>(
+        &self,
+        path: Path,
+        (rows, cols): (usize, usize),
+        c: &mut [f32],
+        ldc: usize,
+        accumulate: bool,
+    ) {
         let Self { steps, a, strides, b, ldb } = *self;
         if steps == 0 || rows == 0 {
             return;
         }
         let last_a = (rows - 1) * strides.row + (steps - 1) * strides.step;
         let (last_b, last_c) = ((steps - 1) * ldb + cols, (rows - 1) * ldc + cols);
-        assert!(rows.is_multiple_of(ROWS) && cols.is_multiple_of(NR) && cols <= ldb && cols <= ldc, "whole tiles only");
-        assert!(last_a < a.len() && last_b <= b.len() && last_c <= c.len(), "a product leaves its operands");
+        assert!(
+            rows.is_multiple_of(ROWS) && cols.is_multiple_of(NR) && cols <= ldb && cols <= ldc,
+            "whole tiles only"
+        );
+        assert!(
+            last_a < a.len() && last_b <= b.len() && last_c <= c.len(),
+            "a product leaves its operands"
+        );
         for col in (0..cols).step_by(NR) {
             for row in (0..rows).step_by(ROWS) {
                 // SAFETY: the path is this machine's (checked at the entry); every word of A and B and
@@ -184,7 +209,17 @@ impl Product<'_> {
                 unsafe {
                     let a = a.as_ptr().add(row * strides.row);
                     let c = c.as_mut_ptr().add(row * ldc + col);
-                    tile::<T, ROWS>(path, steps, a, strides, b.as_ptr().add(col), ldb, c, ldc, accumulate);
+                    tile::<T, ROWS>(
+                        path,
+                        steps,
+                        a,
+                        strides,
+                        b.as_ptr().add(col),
+                        ldb,
+                        c,
+                        ldc,
+                        accumulate,
+                    );
                 }
             }
         }

@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 
-use super::block::{KEYS, Product, Queries, ROWS, Sizes, lanes_of_queries, softmax_block, to_column_words, visible_blocks, words_of_columns, words_of_rows};
+use super::block::{
+    KEYS, Product, Queries, ROWS, Sizes, lanes_of_queries, softmax_block, to_column_words,
+    visible_blocks, words_of_columns, words_of_rows,
+};
 use super::{Chunk, Rows, RowsMut, Shape};
 use crate::cpu::micro::{Multiply, Path, Strides};
 use crate::cpu::simd::multiversion;
@@ -83,7 +86,12 @@ pub(super) fn forward_on<T: Multiply>(
     }
     let sizes = Sizes::new::<T>(shape);
     let blocks = shape.q_len.div_ceil(sizes.rows);
-    let results = Results { out: Shared(out.data.as_mut_ptr()), stride: out.stride, lse: Shared(lse.as_mut_ptr()), merge };
+    let results = Results {
+        out: Shared(out.data.as_mut_ptr()),
+        stride: out.stride,
+        lse: Shared(lse.as_mut_ptr()),
+        merge,
+    };
     threads.run(blocks * shape.kv_heads, |task| {
         // The last blocks see the most keys: first, so that threads end together.
         let (block, kv_head) = (blocks - 1 - task / shape.kv_heads, task % shape.kv_heads);
@@ -115,18 +123,38 @@ impl Scratch {
             words_of_rows(&chunk.k, first, count, kv_head, shape.head_dim, &mut self.k);
             words_of_columns(&chunk.v, first, count, kv_head, shape.head_dim, dim, &mut self.v);
             let keys = count.next_multiple_of(ROWS);
-            let product = Product { steps: words, a: &self.k, strides: Strides { row: words, step: 1 }, b: &self.q, ldb: lanes };
+            let product = Product {
+                steps: words,
+                a: &self.k,
+                strides: Strides { row: words, step: 1 },
+                b: &self.q,
+                ldb: lanes,
+            };
             product.run::<T>(path, (keys, lanes), &mut self.scores, lanes, false);
             // Keys that only fill the last tile must not count.
             self.scores[count * lanes..keys * lanes].fill(0.0);
             let span = (chunk.start + first, queries.position, rows);
-            softmax_block(&mut self.scores[..count * lanes], lanes, shape.scale, span, &mut self.max, &mut self.sum, &mut self.alpha);
+            softmax_block(
+                &mut self.scores[..count * lanes],
+                lanes,
+                shape.scale,
+                span,
+                &mut self.max,
+                &mut self.sum,
+                &mut self.alpha,
+            );
             let steps = keys / T::PER_WORD;
             to_column_words::<T>(&self.scores[..keys * lanes], lanes, &mut self.p[..steps * lanes]);
             if self.alpha.iter().any(|&alpha| alpha != 1.0) {
                 rescale(&mut self.out, &self.alpha);
             }
-            let product = Product { steps, a: &self.v, strides: Strides { row: 1, step: dim }, b: &self.p, ldb: lanes };
+            let product = Product {
+                steps,
+                a: &self.v,
+                strides: Strides { row: 1, step: dim },
+                b: &self.p,
+                ldb: lanes,
+            };
             product.run::<T>(path, (dim, lanes), &mut self.out, lanes, true);
         });
     }
@@ -160,7 +188,10 @@ impl<T: Multiply> Results<T> {
                 // which were checked at the entry.
                 let (out, lse) = unsafe {
                     let at = row * self.stride + head * shape.head_dim;
-                    (self.out.part(at, shape.head_dim), &mut self.lse.part(head * shape.q_len + row, 1)[0])
+                    (
+                        self.out.part(at, shape.head_dim),
+                        &mut self.lse.part(head * shape.q_len + row, 1)[0],
+                    )
                 };
                 let sum = scratch.sum[lane];
                 let new = if sum > 0.0 { scratch.max[lane] + sum.ln() } else { f32::NEG_INFINITY };

@@ -85,10 +85,14 @@ impl Shape {
     fn check<T: Multiply>(&self, q: &Rows<'_, T>, chunks: &[Chunk<'_, T>]) {
         let Self { q_len, heads, kv_heads, head_dim, .. } = *self;
         assert!(head_dim > 0 && head_dim.is_multiple_of(2), "head size {head_dim} is not even");
-        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} heads do not share {kv_heads} key heads evenly");
+        assert!(
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "{heads} heads do not share {kv_heads} key heads evenly"
+        );
         assert!(q.holds(q_len, heads * head_dim), "{q_len} query rows leave their slice");
         for chunk in chunks {
-            let fits = chunk.k.holds(chunk.len, kv_heads * head_dim) && chunk.v.holds(chunk.len, kv_heads * head_dim);
+            let fits = chunk.k.holds(chunk.len, kv_heads * head_dim)
+                && chunk.v.holds(chunk.len, kv_heads * head_dim);
             assert!(fits, "a chunk of {} rows leaves its slice", chunk.len);
         }
     }

@@ -40,7 +40,11 @@ impl Case {
         let Shape { q_len, heads, kv_heads, head_dim, .. } = self.shape;
         let make = |seed, len| noise(seed, len).into_iter().map(T::from_f32).collect::<Vec<T>>();
         let kv = |seed: u64| {
-            self.chunks.iter().enumerate().map(|(i, c)| make(seed + i as u64, c.1 * kv_heads * head_dim)).collect()
+            self.chunks
+                .iter()
+                .enumerate()
+                .map(|(i, c)| make(seed + i as u64, c.1 * kv_heads * head_dim))
+                .collect()
         };
         (make(1, q_len * heads * head_dim), make(2, q_len * heads * head_dim), kv(10), kv(100))
     }
@@ -129,21 +133,45 @@ fn compute<T: Multiply>(case: &Case, path: Path, threads: usize, in_two_calls: b
     let mut lse = vec![7f32; shape.heads * shape.q_len];
     let cut = if in_two_calls { chunks.len() / 2 } else { 0 };
     let mut call = |chunks: &[Chunk<'_, T>], merge| {
-        forward_on(path, &threads, shape, rows(&q), chunks, RowsMut { data: &mut out, stride }, &mut lse, merge);
+        forward_on(
+            path,
+            &threads,
+            shape,
+            rows(&q),
+            chunks,
+            RowsMut { data: &mut out, stride },
+            &mut lse,
+            merge,
+        );
     };
     if in_two_calls {
         call(&chunks[..cut], false);
     }
     call(&chunks[cut..], in_two_calls);
     // Accumulators start at 1/128: backward must add.
-    let filled = |x: &Vec<Vec<T>>| x.iter().map(|x| vec![1f32 / 128.0; x.len()]).collect::<Vec<_>>();
+    let filled =
+        |x: &Vec<Vec<T>>| x.iter().map(|x| vec![1f32 / 128.0; x.len()]).collect::<Vec<_>>();
     let (mut dk, mut dv) = (filled(&k), filled(&v));
     let mut dq = vec![T::default(); q.len()];
     let mut grads: Vec<ChunkGrad<'_>> =
         dk.iter_mut().zip(&mut dv).map(|(dk, dv)| ChunkGrad { dk, dv }).collect();
     let dq_rows = RowsMut { data: &mut dq, stride };
-    backward_on(path, &threads, shape, rows(&q), rows(&out), &lse, rows(&dout), &chunks, &mut grads, dq_rows, false);
-    let less = |x: Vec<Vec<f32>>| x.into_iter().map(|x| x.into_iter().map(|x| x - 1.0 / 128.0).collect()).collect();
+    backward_on(
+        path,
+        &threads,
+        shape,
+        rows(&q),
+        rows(&out),
+        &lse,
+        rows(&dout),
+        &chunks,
+        &mut grads,
+        dq_rows,
+        false,
+    );
+    let less = |x: Vec<Vec<f32>>| {
+        x.into_iter().map(|x| x.into_iter().map(|x| x - 1.0 / 128.0).collect()).collect()
+    };
     let plain = |x: Vec<T>| x.into_iter().map(|x| x.to_f32()).collect();
     Computed { out: plain(out), lse, dq: plain(dq), dk: less(dk), dv: less(dv) }
 }
@@ -159,10 +187,15 @@ fn check<T: Multiply>(case: &Case, tolerance: f64) {
     for path in [T::best_path(), Path::Portable] {
         let one = compute::<T>(case, path, 1, false);
         for (name, got, expected) in [("out", &one.out, &r.out), ("dq", &one.dq, &r.dq)] {
-            assert!(relative(got, expected) < tolerance, "{path:?} {name}: {}", relative(got, expected));
+            assert!(
+                relative(got, expected) < tolerance,
+                "{path:?} {name}: {}",
+                relative(got, expected)
+            );
         }
         for (got, expected) in one.lse.iter().zip(&r.lse) {
-            let close = (f64::from(*got) - expected).abs() < tolerance || f64::from(*got) == *expected;
+            let close =
+                (f64::from(*got) - expected).abs() < tolerance || f64::from(*got) == *expected;
             assert!(close, "{path:?} lse: {got} {expected}");
         }
         let flat = |x: &[Vec<f32>]| x.concat();
@@ -181,8 +214,8 @@ fn check<T: Multiply>(case: &Case, tolerance: f64) {
 fn cases() -> impl Strategy<Value = Case> {
     let heads = prop_oneof![Just((1, 1)), Just((2, 1)), Just((4, 2)), Just((3, 3)), Just((8, 2))];
     let dims = prop_oneof![Just(2usize), Just(6), Just(16), Just(24), Just(64), Just(72)];
-    (1usize..90, heads, dims, prop::collection::vec((1usize..100, 0usize..5), 1..5), any::<bool>()).prop_map(
-        |(q_len, (heads, kv_heads), head_dim, lens, reversed)| {
+    (1usize..90, heads, dims, prop::collection::vec((1usize..100, 0usize..5), 1..5), any::<bool>())
+        .prop_map(|(q_len, (heads, kv_heads), head_dim, lens, reversed)| {
             let mut chunks = Vec::new();
             let mut position = 0;
             for (len, gap) in lens {
@@ -195,8 +228,7 @@ fn cases() -> impl Strategy<Value = Case> {
             }
             let scale = 1.0 / (head_dim as f32).sqrt();
             Case { shape: Shape { q_len, heads, kv_heads, head_dim, q_offset, scale }, chunks }
-        },
-    )
+        })
 }
 
 proptest! {

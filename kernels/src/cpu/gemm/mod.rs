@@ -78,7 +78,13 @@ struct Scratch {
 ///
 /// # Panics
 /// Sizes that do not fit.
-pub fn gemm<T: Input, O: Output>(threads: &Threads, a: MatRef<'_, T>, b: MatRef<'_, T>, beta: Beta, c: MatMut<'_, O>) {
+pub fn gemm<T: Input, O: Output>(
+    threads: &Threads,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    beta: Beta,
+    c: MatMut<'_, O>,
+) {
     gemm_on(T::best_path(), threads, a, b, beta, c);
 }
 
@@ -104,7 +110,10 @@ pub fn gemm_on<T: Input, O: Output>(
     beta: Beta,
     c: MatMut<'_, O>,
 ) {
-    assert!(path == Path::Portable || path == T::best_path(), "this machine has no {path:?} kernel");
+    assert!(
+        path == Path::Portable || path == T::best_path(),
+        "this machine has no {path:?} kernel"
+    );
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
     assert!(b.rows() == k, "{m}x{k} times {}x{n}", b.rows());
     assert!(c.rows() == m && c.cols() == n, "{m}x{n} into {}x{}", c.rows(), c.cols());
@@ -129,7 +138,11 @@ pub fn gemm_on<T: Input, O: Output>(
         let out = &mut data[start * n..][..len * n];
         threads.chunks(out, 1 << 14, |i, out| {
             let from = &block[i << 14..][..out.len()];
-            if beta == Beta::Overwrite { round::<O>(from, out) } else { add_rounded::<O>(from, out) }
+            if beta == Beta::Overwrite {
+                round::<O>(from, out)
+            } else {
+                add_rounded::<O>(from, out)
+            }
         });
     }
     SCRATCH.with_borrow_mut(|scratch| scratch.c = block);
@@ -231,7 +244,19 @@ impl Block<'_> {
         if rows == MR && cols == NR {
             // SAFETY: panels hold `steps` words per lane (the slices above), the path is this
             // machine's, and this tile of C, all of it inside, belongs to this task alone.
-            unsafe { tile::<T, MR>(path, self.steps, a, strides, b, NR, c.0.add(at), self.ldc, self.accumulate) };
+            unsafe {
+                tile::<T, MR>(
+                    path,
+                    self.steps,
+                    a,
+                    strides,
+                    b,
+                    NR,
+                    c.0.add(at),
+                    self.ldc,
+                    self.accumulate,
+                )
+            };
             return;
         }
         // A ragged edge: the whole tile goes to scratch, what is inside goes on to C.
@@ -249,7 +274,13 @@ impl Block<'_> {
 }
 
 /// f32 on machines without AVX-512: one single-threaded call per fixed block of rows.
-fn through_crate(threads: &Threads, a: MatRef<'_, f32>, b: MatRef<'_, f32>, beta: Beta, c: &mut [f32]) {
+fn through_crate(
+    threads: &Threads,
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    beta: Beta,
+    c: &mut [f32],
+) {
     let (n, k) = (b.cols(), b.rows());
     const ROWS: usize = 128;
     threads.chunks(c, ROWS * n, |i, c| {
@@ -260,9 +291,25 @@ fn through_crate(threads: &Threads, a: MatRef<'_, f32>, b: MatRef<'_, f32>, beta
         // destination is read only when accumulating.
         unsafe {
             gemm::gemm(
-                rows, n, k, c.as_mut_ptr(), 1, n as isize, beta == Beta::Accumulate,
-                a.as_ptr(), acs as isize, ars as isize, b.as_ptr(), bcs as isize, brs as isize,
-                1.0, 1.0, false, false, false, gemm::Parallelism::None,
+                rows,
+                n,
+                k,
+                c.as_mut_ptr(),
+                1,
+                n as isize,
+                beta == Beta::Accumulate,
+                a.as_ptr(),
+                acs as isize,
+                ars as isize,
+                b.as_ptr(),
+                bcs as isize,
+                brs as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
             );
         }
     });

@@ -32,7 +32,13 @@ pub(super) fn pack<T: Multiply>(
     });
 }
 
-fn pack_panel<T: Multiply>(view: MatRef<'_, T>, first: usize, steps: usize, lanes: usize, panel: &mut [u32]) {
+fn pack_panel<T: Multiply>(
+    view: MatRef<'_, T>,
+    first: usize,
+    steps: usize,
+    lanes: usize,
+    panel: &mut [u32],
+) {
     let (row_stride, col_stride) = view.strides();
     let (data, rows) = (view.data(), view.rows());
     let element = first * T::PER_WORD;
@@ -49,7 +55,9 @@ fn pack_panel<T: Multiply>(view: MatRef<'_, T>, first: usize, steps: usize, lane
     } else {
         for (step, line) in panel.chunks_exact_mut(lanes).take(whole).enumerate() {
             for (row, word) in line[..rows].iter_mut().enumerate() {
-                let at = |e: usize| data[row * row_stride + (element + step * T::PER_WORD + e) * col_stride];
+                let at = |e: usize| {
+                    data[row * row_stride + (element + step * T::PER_WORD + e) * col_stride]
+                };
                 *word = T::word(at(0), at(T::PER_WORD - 1));
             }
         }
@@ -112,7 +120,10 @@ impl<T: Multiply> Rows<'_, T> {
             return;
         }
         let last = (row + 3) * self.row_stride + steps * T::PER_WORD;
-        assert!(last <= self.data.len() && (steps - 1) * lanes + row + 4 <= panel.len(), "a panel leaves its matrix");
+        assert!(
+            last <= self.data.len() && (steps - 1) * lanes + row + 4 <= panel.len(),
+            "a panel leaves its matrix"
+        );
         let source = |i: usize| self.data[(row + i) * self.row_stride..].as_ptr().cast::<u32>();
         let from = [source(0), source(1), source(2), source(3)];
         for step in (0..steps).step_by(4) {

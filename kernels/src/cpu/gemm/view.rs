@@ -15,10 +15,20 @@ impl<'a, T: 'static> MatRef<'a, T> {
     ///
     /// # Panics
     /// The last element lies outside `data`.
-    pub fn new(data: &'a [T], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+    pub fn new(
+        data: &'a [T],
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+        col_stride: usize,
+    ) -> Self {
         if rows > 0 && cols > 0 {
             let last = (rows - 1) * row_stride + (cols - 1) * col_stride;
-            assert!(last < data.len(), "a {rows}x{cols} view with strides {row_stride}, {col_stride} leaves its {} elements", data.len());
+            assert!(
+                last < data.len(),
+                "a {rows}x{cols} view with strides {row_stride}, {col_stride} leaves its {} elements",
+                data.len()
+            );
         }
         Self { data, rows, cols, row_stride, col_stride }
     }
