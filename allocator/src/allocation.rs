@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::memory::Inner;
+use crate::memory::{Inner, is_fallback};
 use crate::plan::Record;
 use crate::{AllocError, Region, UnitId};
 
@@ -59,9 +59,11 @@ impl Allocation {
         self.region
     }
 
-    /// The rank whose memory this is; `None` for allocations that have only a size.
+    /// The rank whose memory this is; `None` for allocations that have only a size, or were made
+    /// on a thread that had entered no memory.
     pub fn rank(&self) -> Option<u32> {
-        self.block.as_ref().map(|block| block.memory.rank())
+        let block = self.block.as_ref().filter(|block| !is_fallback(&block.memory))?;
+        Some(block.memory.rank())
     }
 
     /// The first byte, aligned to 64; `None` for allocations that have only a size.

@@ -271,3 +271,8 @@ fn fallback() -> &'static Arc<Inner> {
     static FALLBACK: std::sync::OnceLock<Memory> = std::sync::OnceLock::new();
     &FALLBACK.get_or_init(|| Memory::builder(0).build()).inner
 }
+
+/// Whether this memory belongs to the process instead of a rank.
+pub(crate) fn is_fallback(inner: &Arc<Inner>) -> bool {
+    Arc::ptr_eq(inner, fallback())
+}

@@ -67,6 +67,11 @@ pub(crate) fn memory_below(frames: &[Frame]) -> Option<&Arc<Inner>> {
     })
 }
 
+/// The rank whose memory the current thread allocates from, if it entered one.
+pub fn current_rank() -> Option<u32> {
+    with_frames(|frames| memory_below(frames).map(|inner| inner.rank()))
+}
+
 /// Restores the previous layer when dropped.
 #[must_use = "the layer lasts as long as the guard"]
 pub struct LayerGuard {

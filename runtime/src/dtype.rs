@@ -72,7 +72,7 @@ impl FromStr for DType {
 }
 
 /// A Rust type that is the element of some [`DType`].
-pub trait Element: bytemuck::Pod + Send + Sync + fmt::Debug + fmt::Display {
+pub trait Element: bytemuck::Pod + Send + Sync + fmt::Debug + fmt::Display + fmt::LowerExp {
     /// The tensor type of `Self`.
     const DTYPE: DType;
 }
@@ -83,3 +83,19 @@ macro_rules! elements {
     };
 }
 elements!(f32 => F32, half::bf16 => BF16, half::f16 => F16, i32 => I32, u32 => U32, i64 => I64, u8 => U8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_back_and_others_are_refused_with_the_choices() {
+        for dtype in
+            [DType::F32, DType::BF16, DType::F16, DType::I32, DType::U32, DType::I64, DType::U8]
+        {
+            assert_eq!(dtype.name().parse::<DType>().unwrap(), dtype);
+        }
+        let error = "f64".parse::<DType>().unwrap_err().to_string();
+        assert_eq!(error, "unknown dtype `f64`: use f32, bf16, f16, i32, u32, i64 or u8");
+    }
+}

@@ -45,7 +45,10 @@ pub enum Error {
         shape: Shape,
     },
     /// A slice that leaves its dimension.
-    #[error("narrow: elements {start}..{start}+{len} of dimension {dim} lie outside shape {shape}")]
+    #[error(
+        "narrow: elements {start}..{} of dimension {dim} lie outside shape {shape}",
+        start.saturating_add(*len)
+    )]
     RangeOutside {
         /// The dimension.
         dim: usize,

@@ -15,10 +15,10 @@ impl Layout {
     /// The dense row-major layout of `shape`.
     pub fn contiguous(shape: Shape) -> Self {
         let mut strides = [0; MAX_RANK];
-        let mut stride = 1;
+        let mut stride = 1usize;
         for (i, &extent) in shape.dims().iter().enumerate().rev() {
             strides[i] = stride;
-            stride *= extent;
+            stride = stride.saturating_mul(extent);
         }
         Self { shape, strides, start: 0 }
     }
@@ -77,7 +77,10 @@ impl Layout {
             return Err(Error::RangeOutside { dim, start, len, shape: self.shape });
         }
         out.shape.dims_mut()[dim] = len;
-        out.start += start * self.strides[dim];
+        // An empty view begins nowhere: its start must not leave the storage.
+        if out.shape.elem_count() > 0 {
+            out.start += start * self.strides[dim];
+        }
         Ok(out)
     }
 
@@ -133,34 +136,82 @@ impl Layout {
         Ok(Self { shape, strides, start: self.start })
     }
 
+    /// The view without dimension `dim`, whose extent is 1.
+    ///
+    /// # Errors
+    /// No such dimension, or another extent.
+    pub fn squeeze(&self, dim: usize) -> Result<Self> {
+        self.check_dim("squeeze", dim)?;
+        let extent = self.shape.dims()[dim];
+        if extent != 1 {
+            let what =
+                format!("dimension {dim} of shape {} has extent {extent}, not 1", self.shape);
+            return Err(Error::ShapeMismatch { op: "squeeze", what });
+        }
+        let mut out = *self;
+        out.shape = self.shape.without(dim);
+        out.strides.copy_within(dim + 1.., dim);
+        Ok(out)
+    }
+
+    /// The view with a dimension of extent 1 before dimension `dim` (after the last, if `dim` is the
+    /// rank).
+    ///
+    /// # Errors
+    /// No such place, or more dimensions than a tensor can have.
+    pub fn unsqueeze(&self, dim: usize) -> Result<Self> {
+        let rank = self.shape.rank();
+        if dim > rank || rank == MAX_RANK {
+            return Err(Error::NoSuchDimension { op: "unsqueeze", dim, shape: self.shape });
+        }
+        let mut out = *self;
+        out.shape = self.shape.with(dim, 1);
+        out.strides.copy_within(dim..MAX_RANK - 1, dim + 1);
+        out.strides[dim] = 0;
+        Ok(out)
+    }
+
+    /// The first `count` dimensions alone: where the rows or matrices of the rest begin.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn leading(&self, count: usize) -> Self {
+        Self { shape: Shape::from(&self.shape.dims()[..count]), ..*self }
+    }
+
     /// The same elements under another shape, without moving them; `None` where the strides do not
     /// allow it.
     pub fn reshape(&self, shape: Shape) -> Option<Self> {
         if shape.elem_count() != self.shape.elem_count() {
             return None;
         }
-        if self.is_contiguous() {
-            return Some(Self { start: self.start, ..Self::contiguous(shape) });
-        }
-        // Splitting or merging trailing dimensions of a row-strided matrix (a head split) is the
-        // one case that matters: dense rows at a constant distance.
-        let (&row_stride, rest) = self.strides().split_first()?;
-        let rows = self.shape.dims()[0];
-        let inner = Self::contiguous(Shape::from(&self.shape.dims()[1..]));
-        if inner.strides() != rest || shape.dims().first() != Some(&rows) {
-            return None;
-        }
         let mut out = Self { start: self.start, ..Self::contiguous(shape) };
-        out.strides[0] = row_stride;
+        if self.is_contiguous() || shape.elem_count() == 0 {
+            return Some(out);
+        }
+        // Neighbouring dimensions that lie as one form a run; whole groups of new dimensions must
+        // fill each run exactly.
+        let (old, new) = (self.shape.dims(), shape.dims());
+        let (mut outer, mut run, mut stride) = (new.len(), 1, self.strides[old.len() - 1]);
+        for dim in (0..old.len()).rev() {
+            run *= old[dim];
+            if dim > 0 && (old[dim - 1] == 1 || self.strides[dim - 1] == run * stride) {
+                continue;
+            }
+            let mut filled = 1;
+            while outer > 0 && (filled < run || new[outer - 1] == 1) {
+                outer -= 1;
+                out.strides[outer] = filled * stride;
+                filled *= new[outer];
+            }
+            if filled != run {
+                return None;
+            }
+            if dim > 0 {
+                (run, stride) = (1, self.strides[dim - 1]);
+            }
+        }
         Some(out)
-    }
-
-    /// The view without its last dimension (its first element, where it has several).
-    pub fn drop_last(&self) -> Self {
-        let dims = self.shape.dims();
-        let mut out = *self;
-        out.shape = Shape::from(&dims[..dims.len().saturating_sub(1)]);
-        out
     }
 
     /// The storage indices of the elements in row-major order.
@@ -188,10 +239,13 @@ impl Layout {
 mod tests {
     use super::*;
 
+    fn layout<const N: usize>(dims: [usize; N]) -> Layout {
+        Layout::contiguous(Shape::from(dims))
+    }
+
     #[test]
     fn indices_walk_any_view_in_row_major_order() {
-        let base = Layout::contiguous(Shape::from([2, 3, 4]));
-        let view = base.transpose(0, 2).unwrap().narrow(0, 1, 2).unwrap();
+        let view = layout([2, 3, 4]).transpose(0, 2).unwrap().narrow(0, 1, 2).unwrap();
         let expected: Vec<usize> = (1..3)
             .flat_map(|k| (0..3).flat_map(move |j| (0..2).map(move |i| i * 12 + j * 4 + k)))
             .collect();
@@ -200,17 +254,51 @@ mod tests {
     }
 
     #[test]
-    fn head_splits_of_strided_rows_need_no_copy() {
-        let rows = Layout::contiguous(Shape::from([4, 10])).narrow(1, 2, 6).unwrap();
-        let heads = rows.reshape(Shape::from([4, 3, 2])).unwrap();
-        assert_eq!((heads.strides(), heads.start()), ([10, 2, 1].as_slice(), 2));
-        assert!(rows.reshape(Shape::from([24])).is_none());
+    fn reshaping_a_strided_view_keeps_every_element_or_declines() {
+        let columns = layout([4, 10]).narrow(1, 2, 6).unwrap();
+        let swapped = layout([2, 3, 4]).transpose(0, 1).unwrap();
+        let repeated = layout([3, 1]).broadcast_to(Shape::from([3, 4])).unwrap();
+        let cases: [(Layout, &[usize], bool); 9] = [
+            (columns, &[4, 3, 2], true),
+            (columns, &[2, 2, 6], true),
+            (columns, &[1, 4, 1, 2, 3], true),
+            (columns, &[24], false),
+            (columns, &[8, 3], false), // would need two strides in one dimension
+            (swapped, &[3, 2, 2, 2], true),
+            (swapped, &[6, 4], false),
+            (repeated, &[3, 2, 2], true),
+            (repeated, &[6, 2], false),
+        ];
+        for (view, shape, possible) in cases {
+            let reshaped = view.reshape(Shape::from(shape));
+            assert_eq!(reshaped.is_some(), possible, "{view:?} as {shape:?}");
+            if let Some(reshaped) = reshaped {
+                assert!(reshaped.indices().eq(view.indices()), "{view:?} as {shape:?}");
+            }
+        }
     }
 
     #[test]
     fn broadcast_repeats_with_stride_zero() {
-        let row = Layout::contiguous(Shape::from(3)).broadcast_to(Shape::from([2, 3])).unwrap();
+        let row = layout([3]).broadcast_to(Shape::from([2, 3])).unwrap();
         assert_eq!(row.indices().collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
-        assert!(Layout::contiguous(Shape::from(3)).broadcast_to(Shape::from([3, 2])).is_err());
+        assert!(layout([3]).broadcast_to(Shape::from([3, 2])).is_err());
+    }
+
+    #[test]
+    fn empty_views_never_begin_outside_their_storage() {
+        let view = layout([2, 3]).narrow(0, 2, 0).unwrap().narrow(1, 3, 0).unwrap();
+        assert_eq!((view.start(), view.span(), view.indices().count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_inserted_dimension_can_be_removed_again() {
+        let view = layout([2, 3, 4]).transpose(0, 2).unwrap();
+        for dim in 0..=3 {
+            let more = view.unsqueeze(dim).unwrap();
+            assert_eq!(more.shape().dims()[dim], 1);
+            assert_eq!(more.squeeze(dim).unwrap().strides(), view.strides());
+        }
+        assert!(view.unsqueeze(4).is_err() && view.squeeze(0).is_err());
     }
 }

@@ -2,6 +2,8 @@
 //! 1, 2, 3", SC'11). A number is a pure function of (seed, stream, index), so a run resumes, a rank
 //! restarts and a recompute replays without any generator state.
 
+use crate::team;
+
 /// A stream of random numbers, addressed by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Random {
@@ -53,10 +55,20 @@ impl Random {
         (wide >> 64) as u64
     }
 
+    /// Fills `out` with numbers spread evenly over `low..high`, element i a function of i alone.
+    pub fn fill_uniform(&self, out: &mut [f32], low: f32, high: f32) {
+        self.fill(out, |bits, values| {
+            for (value, bits) in values.iter_mut().zip(bits) {
+                // 24 bits are exact in f32, so the unit number never rounds up to 1.
+                let unit = (bits >> 8) as f32 / 16_777_216.0;
+                *value = low + (high - low) * unit;
+            }
+        });
+    }
+
     /// Fills `out` with normal numbers of mean 0 (Box-Muller), element i a function of i alone.
     pub fn fill_normal(&self, out: &mut [f32], std: f32) {
-        for (index, four) in out.chunks_mut(4).enumerate() {
-            let bits = self.block(index as u64);
+        self.fill(out, |bits, four| {
             for (pair, values) in four.chunks_mut(2).enumerate() {
                 // (bits + 1) / 2^32 lies in (0, 1], so the logarithm is finite.
                 let radius =
@@ -67,7 +79,17 @@ impl Random {
                     *value = (z * f64::from(std)) as f32;
                 }
             }
-        }
+        });
+    }
+
+    /// Gives each four elements their own block of bits; shared by the thread's team.
+    fn fill(&self, out: &mut [f32], f: impl Fn([u32; 4], &mut [f32]) + Sync) {
+        const TASK: usize = 1 << 12;
+        team::current().chunks(out, TASK, |task, out| {
+            for (i, four) in out.chunks_mut(4).enumerate() {
+                f(self.block((task * TASK / 4 + i) as u64), four);
+            }
+        });
     }
 }
 
@@ -98,6 +120,28 @@ mod tests {
         let mut short = vec![0f32; 7];
         random.fill_normal(&mut short, 2.0);
         assert_eq!(short, long[..7]);
+    }
+
+    #[test]
+    fn uniform_numbers_fill_their_range_evenly() {
+        let mut values = vec![0f32; 20_003];
+        Random::new(5, 6).fill_uniform(&mut values, -1.0, 3.0);
+        assert!(values.iter().all(|value| (-1.0..3.0).contains(value)));
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+        let var = values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+        assert!((mean - 1.0).abs() < 0.03 && (var - 16.0 / 12.0).abs() < 0.05, "{mean} {var}");
+    }
+
+    #[test]
+    fn numbers_do_not_depend_on_the_team() {
+        let draw = |threads| {
+            let _team = team::enter(threads).unwrap();
+            let mut values = vec![0f32; 10_001];
+            Random::new(7, 8).fill_normal(&mut values, 1.0);
+            values
+        };
+        assert_eq!(draw(1), draw(3));
     }
 
     #[test]

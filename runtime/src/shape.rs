@@ -29,9 +29,35 @@ impl Shape {
         &mut self.dims[..rank]
     }
 
-    /// Number of elements; 1 for a scalar.
+    /// Number of elements; 1 for a scalar. Sticks at the highest number instead of wrapping.
     pub fn elem_count(&self) -> usize {
-        self.dims().iter().product()
+        self.dims().iter().fold(1, |count: usize, &extent| count.saturating_mul(extent))
+    }
+
+    /// The shape without dimension `dim`.
+    ///
+    /// # Panics
+    /// There is no such dimension.
+    pub fn without(&self, dim: usize) -> Self {
+        assert!(dim < self.rank(), "no dimension {dim} in shape {self}");
+        let mut out = *self;
+        out.dims.copy_within(dim + 1.., dim);
+        out.rank -= 1;
+        Self::from(out.dims())
+    }
+
+    /// The shape with `extent` inserted before dimension `dim` (or after the last).
+    ///
+    /// # Panics
+    /// `dim` is beyond the rank, or the shape has [`MAX_RANK`] dimensions already.
+    pub fn with(&self, dim: usize, extent: usize) -> Self {
+        let rank = self.rank();
+        assert!(dim <= rank && rank < MAX_RANK, "no room for dimension {dim} in shape {self}");
+        let mut out = *self;
+        out.dims.copy_within(dim..rank, dim + 1);
+        out.dims[dim] = extent;
+        out.rank += 1;
+        out
     }
 
     /// The shape both operands of an elementwise operation take on (NumPy's rule), if there is one.
@@ -133,5 +159,21 @@ mod tests {
         assert_eq!(b(&[2, 1, 4], &[5, 1]), Some(vec![2, 5, 4]));
         assert_eq!(b(&[], &[7]), Some(vec![7]));
         assert_eq!(b(&[2, 3], &[2]), None);
+        assert_eq!(b(&[0, 3], &[1, 1]), Some(vec![0, 3]));
+    }
+
+    #[test]
+    fn dimensions_are_inserted_and_removed_anywhere() {
+        let shape = Shape::from([2, 3, 4]);
+        assert_eq!(shape.without(1), Shape::from([2, 4]));
+        assert_eq!(shape.with(0, 5), Shape::from([5, 2, 3, 4]));
+        assert_eq!(shape.with(3, 5), Shape::from([2, 3, 4, 5]));
+        assert_eq!(shape.with(1, 9).without(1), shape);
+    }
+
+    #[test]
+    fn element_counts_never_wrap() {
+        assert_eq!(Shape::from([usize::MAX, 3]).elem_count(), usize::MAX);
+        assert_eq!(Shape::from(()).elem_count(), 1);
     }
 }

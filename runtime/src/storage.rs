@@ -1,6 +1,6 @@
 //! Bytes with an owner: an allocation and the device it lies on.
 
-use slimpipe_allocator::{Allocation, allocate};
+use slimpipe_allocator::{Allocation, allocate, scope};
 
 use crate::{Device, Element, Error, Result};
 
@@ -40,10 +40,22 @@ impl Storage {
     /// # Errors
     /// The unit that owned the bytes was closed, or this is a meta storage.
     pub fn slice<T: Element>(&self, start: usize, len: usize, op: &'static str) -> Result<&[T]> {
+        self.assert_own_rank(op);
+        self.read(start, len, op)
+    }
+
+    /// As [`Storage::slice`] for the bytes of a message, which another rank may read.
+    pub(crate) fn message(&self, start: usize, len: usize, op: &'static str) -> Result<&[u8]> {
+        self.read(start, len, op)
+    }
+
+    fn read<T: Element>(&self, start: usize, len: usize, op: &'static str) -> Result<&[T]> {
         let pointer = self.pointer(start, len, size_of::<T>(), op)?;
         // SAFETY: `pointer` is aligned to 64 bytes plus a multiple of the element size, the range was
         // checked against the allocation, all bytes are initialised (they come from the operating
-        // system zeroed) and any bit pattern is a `T: Pod`. Writers hold the storage exclusively.
+        // system zeroed) and any bit pattern is a `T: Pod`. Writers hold the storage exclusively. The
+        // unit that owns the bytes is open, and is closed by the thread that computes in it, between
+        // operations: no operation keeps a slice.
         Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), len) })
     }
 
@@ -57,9 +69,20 @@ impl Storage {
         len: usize,
         op: &'static str,
     ) -> Result<&mut [T]> {
+        self.assert_own_rank(op);
         let pointer = self.pointer(start, len, size_of::<T>(), op)?;
         // SAFETY: as in `slice`; `&mut self` makes the access exclusive, allocations never overlap.
         Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), len) })
+    }
+
+    /// Ranks that are threads of one process compute on their own memory only, as if they were
+    /// processes: in debug builds, straying is a panic.
+    fn assert_own_rank(&self, op: &'static str) {
+        if cfg!(debug_assertions)
+            && let (Some(own), Some(current)) = (self.allocation.rank(), scope::current_rank())
+        {
+            assert_eq!(own, current, "{op}: rank {current} touches memory of rank {own}");
+        }
     }
 
     fn pointer(&self, start: usize, len: usize, size: usize, op: &'static str) -> Result<*mut u8> {

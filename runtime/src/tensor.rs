@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::random::Random;
 use crate::storage::Storage;
 use crate::{DType, Device, Element, Error, Layout, Result, Shape};
 
@@ -17,7 +18,7 @@ impl RawTensor {
     /// A tensor whose elements the caller will write; until then they are unspecified.
     ///
     /// # Errors
-    /// Out of memory.
+    /// Out of memory, or more bytes than there are addresses.
     #[track_caller]
     pub fn empty(
         shape: impl Into<Shape>,
@@ -26,7 +27,12 @@ impl RawTensor {
         op: &'static str,
     ) -> Result<Self> {
         let shape = shape.into();
-        let storage = Arc::new(Storage::new(shape.elem_count() * dtype.size(), device, op)?);
+        let bytes = shape.elem_count().checked_mul(dtype.size());
+        let bytes = bytes.filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(|| {
+            let what = format!("shape {shape} has more bytes of {dtype} than there are addresses");
+            Error::ShapeMismatch { op, what }
+        })?;
+        let storage = Arc::new(Storage::new(bytes, device, op)?);
         Ok(Self { storage, layout: Layout::contiguous(shape), dtype })
     }
 
@@ -38,6 +44,25 @@ impl RawTensor {
     pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Self> {
         let mut out = Self::empty(shape, dtype, device, "zeros")?;
         out.fill_zero()?;
+        Ok(out)
+    }
+
+    /// Normal numbers of mean 0 and standard deviation `std`, as f32: element i is number i of
+    /// `random`.
+    ///
+    /// # Errors
+    /// Out of memory.
+    #[track_caller]
+    pub fn randn(
+        shape: impl Into<Shape>,
+        std: f32,
+        random: Random,
+        device: Device,
+    ) -> Result<Self> {
+        let mut out = Self::empty(shape, DType::F32, device, "randn")?;
+        if !out.is_meta() {
+            random.fill_normal(out.slice_mut("randn")?, std);
+        }
         Ok(out)
     }
 
@@ -134,11 +159,11 @@ impl RawTensor {
         if self.layout.is_contiguous() {
             return Ok(());
         }
-        Err(Error::NotContiguous {
-            op,
-            shape: *self.shape(),
-            strides: self.layout.strides().to_vec(),
-        })
+        Err(self.not_contiguous(op))
+    }
+
+    fn not_contiguous(&self, op: &'static str) -> Error {
+        Error::NotContiguous { op, shape: *self.shape(), strides: self.layout.strides().to_vec() }
     }
 
     /// The elements of a contiguous tensor. `op` is who asks, for errors.
@@ -172,13 +197,14 @@ impl RawTensor {
         storage.slice_mut(start, len, op)
     }
 
-    /// The bytes of a contiguous tensor of any dtype.
+    /// The bytes of a contiguous tensor of any dtype. Unlike elements, they may be read by another
+    /// rank: that is how a message between threads is handed over.
     ///
     /// # Errors
     /// As [`RawTensor::slice`].
     pub fn as_bytes(&self, op: &'static str) -> Result<&[u8]> {
         self.expect_contiguous(op)?;
-        self.storage.slice(self.layout.start() * self.dtype.size(), self.bytes(), op)
+        self.storage.message(self.layout.start() * self.dtype.size(), self.bytes(), op)
     }
 
     /// The bytes of a contiguous tensor that nobody else holds, for writing.
@@ -209,6 +235,9 @@ impl RawTensor {
     /// Another dtype, a meta tensor, or memory whose unit was closed.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         let data = self.span::<T>("to_vec")?;
+        if self.layout.is_contiguous() {
+            return Ok(data.to_vec());
+        }
         let start = self.layout.start();
         Ok(self.layout.indices().map(|index| data[index - start]).collect())
     }
@@ -283,7 +312,7 @@ impl RawTensor {
         }
         match self.layout.reshape(shape) {
             Some(layout) => Ok(self.with_layout(layout)),
-            None => self.expect_contiguous("reshape").map(|()| self.clone()),
+            None => Err(self.not_contiguous("reshape")),
         }
     }
 
@@ -292,13 +321,14 @@ impl RawTensor {
     /// # Errors
     /// Another extent, or no such dimension.
     pub fn squeeze(&self, dim: usize) -> Result<Self> {
-        if self.dims().get(dim) != Some(&1) {
-            return Err(Error::NoSuchDimension { op: "squeeze", dim, shape: *self.shape() });
-        }
-        let mut axes: Vec<usize> = (0..self.rank()).collect();
-        axes.remove(dim);
-        axes.push(dim);
-        let moved = self.layout.permute(&axes)?;
-        Ok(self.with_layout(moved.drop_last()))
+        Ok(self.with_layout(self.layout.squeeze(dim)?))
+    }
+
+    /// A view with a dimension of extent 1 before dimension `dim` (or after the last).
+    ///
+    /// # Errors
+    /// No such place, or more dimensions than a tensor can have.
+    pub fn unsqueeze(&self, dim: usize) -> Result<Self> {
+        Ok(self.with_layout(self.layout.unsqueeze(dim)?))
     }
 }
