@@ -2,12 +2,14 @@
 
 use slimpipe_allocator::{Region, scope};
 use slimpipe_autograd::Parameter;
-use slimpipe_ops::cast::cast;
+use slimpipe_ops::cast::cast_into;
 use slimpipe_runtime::random::Random;
 use slimpipe_runtime::{DType, Device, RawTensor};
 
+use crate::Result;
 use crate::hub::Weights;
-use crate::{Error, Result};
+
+const OP: &str = "parameter";
 
 /// The source of a model's weights. Every parameter is a function of its name alone, so a model is
 /// the same however it is dealt to ranks.
@@ -24,24 +26,32 @@ impl Source<'_> {
     /// # Errors
     /// Out of memory, or the folder lacks the tensor or has it in another shape.
     pub fn parameter(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Parameter> {
-        let full = match self {
-            Self::Random(seed) => random(*seed, name, shape)?,
-            Self::Folder(weights) => from_folder(weights, name, shape)?,
+        let native = match self {
+            Self::Random(_) => DType::F32,
+            Self::Folder(weights) => weights.float_dtype(name, shape)?,
         };
+        // What converting takes for a moment is taken next by gradients and moments.
         let _persistent = scope::place(Region::Persistent);
-        let mut value = RawTensor::empty(shape, dtype, Device::Cpu, "parameter")?;
-        slimpipe_ops::cast::cast_into(&full, &mut value)?;
+        let mut value = RawTensor::empty(shape, dtype, Device::Cpu, OP)?;
+        if native == dtype {
+            self.fill(name, &mut value)?;
+        } else {
+            let mut full = RawTensor::empty(shape, native, Device::Cpu, OP)?;
+            self.fill(name, &mut full)?;
+            cast_into(&full, &mut value)?;
+        }
         Ok(Parameter::new(name, value))
     }
-}
 
-fn random(seed: u64, name: &str, shape: &[usize]) -> Result<RawTensor> {
-    let mut value = RawTensor::empty(shape, DType::F32, Device::Cpu, "parameter")?;
-    let out = value.slice_mut::<f32>("parameter")?;
-    if shape.len() == 1 {
-        out.fill(1.0);
-    } else {
-        Random::named(seed, name).fill_normal(out, 0.02);
+    /// Fills `value`, which has the source's own dtype.
+    fn fill(&self, name: &str, value: &mut RawTensor) -> Result<()> {
+        match self {
+            Self::Random(_) if value.rank() == 1 => value.slice_mut::<f32>(OP)?.fill(1.0),
+            Self::Random(seed) => {
+                Random::named(*seed, name).fill_normal(value.slice_mut(OP)?, 0.02);
+            }
+            Self::Folder(weights) => weights.read_into(name, value.as_bytes_mut(OP)?)?,
+        }
+        Ok(())
     }
-    Ok(value)
 }
