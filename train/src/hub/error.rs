@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A field of a model's configuration that cannot be. Reads "`field` what".
@@ -21,7 +22,7 @@ impl FieldError {
 #[non_exhaustive]
 pub enum HubError {
     /// A file that cannot be read or written.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -65,6 +66,14 @@ pub enum HubError {
         /// What to do.
         remedy: &'static str,
     },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; is this the folder of a model?",
+        ErrorKind::StorageFull => "; free space there, or write to another disk",
+        _ => "",
+    }
 }
 
 impl HubError {

@@ -32,7 +32,8 @@ impl FolderWriter {
         let tensors = config.tensors().map(|(name, shape)| TensorSpec { name, shape, dtype });
         // transformers wants to know which framework's layout it reads.
         let metadata = [("format", "pt")];
-        let weights = SafetensorsWriter::create(&dir.join("model.safetensors"), tensors, &metadata)?;
+        let weights =
+            SafetensorsWriter::create(&dir.join("model.safetensors"), tensors, &metadata)?;
         let mut file = NewFile::create(&path)?;
         file.append(config.to_json(dtype).as_bytes())?;
         Ok(Self { config: file, weights, created })

@@ -90,7 +90,9 @@ impl SafetensorsFile {
         file.read_exact_at(&mut header_len, 0).map_err(io())?;
         let header_len = u64::from_le_bytes(header_len);
         if header_len > MOST_HEADER_BYTES {
-            return Err(corrupt(format!("not a safetensors file (a header of {header_len} bytes)")));
+            return Err(corrupt(format!(
+                "not a safetensors file (a header of {header_len} bytes)"
+            )));
         }
         let start = 8 + header_len;
         if start > len {
