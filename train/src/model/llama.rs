@@ -115,9 +115,10 @@ impl Stage for LlamaStage {
             (StageInput::Tokens(ids), Some(embedding)) => embedding.tensor().embedding(&ids)?,
             (StageInput::Tokens(_), None) => return Err(execute::Error::UnexpectedInput),
         };
+        let offset = cx.offset();
         for block in &self.blocks {
             let _layer = slimpipe_allocator::scope::layer(block.layer as u32);
-            x = block.forward(x, cx.kv(block.layer), cx.offset())?;
+            x = block.forward(x, cx.kv(block.layer), offset)?;
         }
         let Some(head) = &self.head else { return Ok(StageOutput::Hidden(x)) };
         let y = x.rms_norm(&head.norm.tensor(), head.eps)?;
