@@ -18,6 +18,9 @@ use slimpipe_train::{Error, Result};
 
 const TOLERANCE: f64 = 1e-4;
 
+/// Gradients by parameter name.
+type Gradients = Vec<(String, Vec<f32>)>;
+
 /// A model of transformers, and what it computes.
 struct Case {
     name: &'static str,
@@ -68,7 +71,7 @@ impl Case {
     }
 
     /// Loss and gradients of a step over `ranks` pipeline ranks with `slices` slices.
-    fn step(&self, ranks: u32, slices: u32) -> Result<(f64, Vec<(String, Vec<f32>)>)> {
+    fn step(&self, ranks: u32, slices: u32) -> Result<(f64, Gradients)> {
         let batch = self.batch();
         let shape = (self.config.num_hidden_layers, batch.sequences[0].tokens.len());
         let per_rank = launch(ranks, slices as usize, |comm| -> Result<_> {
@@ -81,7 +84,7 @@ impl Case {
             let mut pipeline =
                 Pipeline::new(schedule, Box::new(comm), memory, shape, Instant::now(), build)?;
             let loss = pipeline.step(&batch)?.loss;
-            let mut gradients = Vec::new();
+            let mut gradients = Gradients::new();
             for parameter in pipeline.parameters() {
                 let gradient = parameter.grad_to_vec()?.unwrap_or_default();
                 gradients.push((parameter.name().to_owned(), gradient));
@@ -89,7 +92,7 @@ impl Case {
             Ok((loss, gradients))
         })?;
         let loss = per_rank[0].0;
-        Ok((loss, per_rank.into_iter().flat_map(|(_, gradients)| gradients).collect::<Vec<_>>()))
+        Ok((loss, per_rank.into_iter().flat_map(|(_, gradients)| gradients).collect()))
     }
 }
 
