@@ -11,12 +11,12 @@
 //! | module | owns |
 //! |---|---|
 //! | [`schedule`] | schedules, programs, their text and their verifier; pure |
-//! | `comm` | messages and reductions between ranks (feature `execute`) |
+//! | `comm` | messages and reductions between ranks (feature `comm`) |
 //! | `execute` | running a program on a model's stages (feature `execute`) |
 
 pub mod schedule;
 
-#[cfg(feature = "execute")]
+#[cfg(feature = "comm")]
 pub mod comm;
 #[cfg(feature = "execute")]
 pub mod execute;

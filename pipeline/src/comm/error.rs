@@ -1,3 +1,5 @@
+use super::Tag;
+
 /// What can go wrong between ranks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -10,9 +12,17 @@ pub enum CommError {
         /// Its error.
         reason: String,
     },
+    /// Another rank ended although this one still needs it: the programs do not match.
+    #[error("rank {rank} waits for rank {peer}, which has ended")]
+    PeerLeft {
+        /// The rank that waits.
+        rank: u32,
+        /// The rank that ended.
+        peer: u32,
+    },
     /// A message that is not the one asked for: the programs do not match.
     #[error(
-        "rank {rank} expected message {expected} of {bytes} bytes from rank {from}, got {got} of {got_bytes} bytes"
+        "rank {rank} expected {expected} of {bytes} bytes from rank {from}, got {got} of {got_bytes} bytes"
     )]
     Mismatch {
         /// The receiver.
@@ -20,16 +30,38 @@ pub enum CommError {
         /// The sender.
         from: u32,
         /// The tag asked for.
-        expected: u64,
+        expected: Tag,
         /// The size asked for.
         bytes: usize,
         /// The tag that came.
-        got: u64,
+        got: Tag,
         /// The size that came.
         got_bytes: usize,
     },
-    /// A rank outside the group.
-    #[error("there is no rank {rank} among {size}")]
+    /// A message whose bytes were given back before they were read.
+    #[error("rank {rank}: {tag} from rank {from} cannot be read: {reason}")]
+    Unreadable {
+        /// The receiver.
+        rank: u32,
+        /// The sender.
+        from: u32,
+        /// The message.
+        tag: Tag,
+        /// Why.
+        reason: String,
+    },
+    /// Ranks that call different collectives: the programs do not match.
+    #[error("rank {rank} calls {own} while other ranks call {others}")]
+    Disagree {
+        /// The rank that came later.
+        rank: u32,
+        /// What it calls.
+        own: String,
+        /// What the ranks before it called.
+        others: String,
+    },
+    /// A rank outside the group, or this rank itself.
+    #[error("there is no other rank {rank} among {size}")]
     NoSuchRank {
         /// The rank asked for.
         rank: u32,

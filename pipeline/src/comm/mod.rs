@@ -5,18 +5,22 @@
 
 mod error;
 pub mod local;
+mod payload;
+mod tag;
+
+use std::sync::Arc;
 
 pub use error::CommError;
+pub use payload::Payload;
+pub use tag::{Lane, Tag};
 
-/// Bytes on their way to another rank. The bytes stay where they are, owned by this handle, until
-/// the receiver has copied them.
-pub type Payload = Box<dyn AsRef<[u8]> + Send>;
-
-/// What a message is about: the receiver asks for it by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tag(pub u64);
+/// Bytes of one block of a large transfer: what it costs in memory on top of its operands.
+const BLOCK: usize = 256 << 10;
 
 /// One rank's end of a group of ranks.
+///
+/// All ranks must call the same collectives in the same order. Every call fails once another rank
+/// has failed; none hangs.
 pub trait Communicator: Send {
     /// This rank.
     fn rank(&self) -> u32;
@@ -24,14 +28,15 @@ pub trait Communicator: Send {
     /// Number of ranks.
     fn size(&self) -> u32;
 
-    /// Hands `payload` to rank `to`. Returns before it is read unless too many earlier messages to
-    /// that rank are unread.
+    /// Hands `payload` to rank `to`. Returns before it is read unless too many earlier messages of
+    /// its lane are unread.
     ///
     /// # Errors
     /// Another rank failed.
-    fn send(&mut self, to: u32, tag: Tag, payload: Payload) -> Result<(), CommError>;
+    fn send(&mut self, to: u32, tag: Tag, payload: Box<dyn Payload>) -> Result<(), CommError>;
 
-    /// Waits for the next message from rank `from` and copies it into `into`: the only copy there is.
+    /// Waits for the next message from rank `from` in `tag`'s lane and copies it into `into`: the
+    /// only copy there is.
     ///
     /// # Errors
     /// Another rank failed, or the message has another tag or size.
@@ -40,26 +45,60 @@ pub trait Communicator: Send {
     /// Adds `values` over all ranks, in rank order, so that all get the same bits.
     ///
     /// # Errors
-    /// Another rank failed.
+    /// Another rank failed, or does something else.
     fn all_reduce_sum_f64(&mut self, values: &mut [f64]) -> Result<(), CommError>;
-
-    /// Adds this rank's `values` and `peer`'s, the lower rank's first, on both.
-    ///
-    /// # Errors
-    /// Another rank failed.
-    fn exchange_add_f32(&mut self, peer: u32, values: &mut [f32]) -> Result<(), CommError>;
 
     /// Collects every rank's bytes on rank 0, by rank; `None` on the others.
     ///
     /// # Errors
-    /// Another rank failed.
+    /// Another rank failed, or does something else.
     fn gather(&mut self, bytes: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, CommError>;
 
     /// Waits for all ranks.
     ///
     /// # Errors
-    /// Another rank failed.
+    /// Another rank failed, or does something else.
     fn barrier(&mut self) -> Result<(), CommError> {
         self.all_reduce_sum_f64(&mut [])
+    }
+
+    /// Fills every rank's `bytes` with those of rank `root`. All have the same length.
+    ///
+    /// # Errors
+    /// Another rank failed, or has another length.
+    fn broadcast(&mut self, root: u32, bytes: &mut [u8]) -> Result<(), CommError> {
+        let (rank, size) = (self.rank(), self.size());
+        if root >= size {
+            return Err(CommError::NoSuchRank { rank: root, size });
+        }
+        for (number, block) in bytes.chunks_mut(BLOCK).enumerate() {
+            let tag = Tag::Block(number as u64);
+            if rank != root {
+                self.recv(root, tag, block)?;
+                continue;
+            }
+            let shared: Arc<[u8]> = Arc::from(&*block);
+            for to in (0..size).filter(|&to| to != root) {
+                self.send(to, tag, Box::new(shared.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds this rank's `values` and `peer`'s; both ranks get the sums, with the same bits.
+    ///
+    /// # Errors
+    /// Another rank failed, or has another length.
+    fn exchange_add_f32(&mut self, peer: u32, values: &mut [f32]) -> Result<(), CommError> {
+        let mut theirs = vec![0f32; values.len().min(BLOCK / size_of::<f32>())];
+        for (number, block) in values.chunks_mut(BLOCK / size_of::<f32>()).enumerate() {
+            let tag = Tag::Block(number as u64);
+            self.send(peer, tag, Box::new(bytemuck::cast_slice::<f32, u8>(block).to_vec()))?;
+            let theirs = &mut theirs[..block.len()];
+            self.recv(peer, tag, bytemuck::cast_slice_mut(theirs))?;
+            // Two numbers have the same sum in either order, so both ranks get the same bits.
+            block.iter_mut().zip(&*theirs).for_each(|(own, their)| *own += their);
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use slimpipe_runtime::RawTensor;
 
+use crate::comm::Payload;
+
 /// A contiguous tensor as a message.
 pub(crate) struct TensorPayload(RawTensor);
 
@@ -13,9 +15,10 @@ impl TensorPayload {
     }
 }
 
-impl AsRef<[u8]> for TensorPayload {
-    fn as_ref(&self) -> &[u8] {
-        // A unit's messages are read before the unit ends: its gradient can only arrive afterwards.
-        self.0.as_bytes("send").expect("checked when the payload was made")
+impl Payload for TensorPayload {
+    fn bytes(&self) -> Result<&[u8], String> {
+        // A unit's messages are read before it ends, for its gradient can only arrive afterwards;
+        // unless the sender broke off.
+        self.0.as_bytes("send").map_err(|error| error.to_string())
     }
 }

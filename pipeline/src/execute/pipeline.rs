@@ -167,12 +167,12 @@ impl<S: Stage> Pipeline<S> {
             Action::Backward(unit) => self.backward(unit, step),
             Action::SendActivation { unit, to } => {
                 let output = step.outputs.remove(&unit).ok_or(self.out_of_order("send", unit))?;
-                self.send(Work::SendActivation(unit), to, self.tag(unit, false), output)
+                self.send(Work::SendActivation(unit), to, Tag::Activation(unit), output)
             }
             Action::SendGradient { unit, to } => {
                 let gradient =
                     step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
-                self.send(Work::SendGradient(unit), to, self.tag(unit, true), gradient)
+                self.send(Work::SendGradient(unit), to, Tag::Gradient(unit), gradient)
             }
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
@@ -280,9 +280,10 @@ impl<S: Stage> Pipeline<S> {
             into.as_bytes_mut("receive")?.copy_from_slice(from.as_bytes("receive")?);
             return Ok(into);
         }
-        let work =
-            if is_gradient { Work::ReceiveGradient(unit) } else { Work::ReceiveActivation(unit) };
-        let tag = self.tag(source, is_gradient);
+        let (work, tag) = match is_gradient {
+            true => (Work::ReceiveGradient(unit), Tag::Gradient(source)),
+            false => (Work::ReceiveActivation(unit), Tag::Activation(source)),
+        };
         let bytes = into.as_bytes_mut("receive")?;
         let comm = &mut self.comm;
         self.timeline.record(work, || comm.recv(rank, tag, bytes))?;
@@ -293,13 +294,6 @@ impl<S: Stage> Pipeline<S> {
         let payload = Box::new(TensorPayload::new(tensor)?);
         let comm = &mut self.comm;
         Ok(self.timeline.record(work, || comm.send(to, tag, payload))?)
-    }
-
-    /// A message is named by the unit that sends it.
-    fn tag(&self, unit: Unit, is_gradient: bool) -> Tag {
-        let Unit { microbatch, slice, chunk } = unit;
-        let unit = u64::from(microbatch) << 40 | u64::from(slice) << 16 | u64::from(chunk);
-        Tag(u64::from(is_gradient) << 62 | unit)
     }
 
     /// Adds the tied parameter's gradients of the first and the last stage, on both.

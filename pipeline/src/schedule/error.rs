@@ -1,24 +1,28 @@
-use super::Unit;
+use super::Action;
 
 /// What is wrong with a schedule or a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
     /// A name nobody knows.
-    #[error(
-        "unknown schedule `{name}`{hint}; there are slimpipe, gpipe, 1f1b and interleaved-1f1b"
-    )]
+    #[error("unknown schedule `{name}`{hint}; there are {known}")]
     UnknownName {
         /// The name as given.
         name: String,
         /// What was probably meant.
         hint: String,
+        /// The names that are known.
+        known: String,
     },
-    /// A count of zero.
-    #[error("{what} must be at least 1")]
-    Zero {
-        /// Which count.
+    /// A count of zero, or one beyond reason.
+    #[error("{what} is {count}: it must be at least 1 and at most {largest}")]
+    OutOfRange {
+        /// The setting.
         what: &'static str,
+        /// Its value.
+        count: u32,
+        /// The largest value there is.
+        largest: u32,
     },
     /// Slices for a schedule of whole microbatches.
     #[error(
@@ -42,7 +46,7 @@ pub enum ScheduleError {
     },
     /// Too few slices for chunks.
     #[error(
-        "slimpipe with {chunks} chunks needs at least as many slices as ranks: {slices} slices for {ranks} ranks; raise parallel.slices or set parallel.chunks to 1"
+        "slimpipe with {chunks} chunks needs at least as many slices as ranks: {slices} slices for {ranks} ranks; raise parallel.slices to {ranks} or set parallel.chunks to 1"
     )]
     TooFewSlices {
         /// Chunks per rank.
@@ -54,7 +58,7 @@ pub enum ScheduleError {
     },
     /// Microbatches that interleaving cannot group.
     #[error(
-        "interleaved-1f1b needs train.microbatches to be a multiple of the ranks: {microbatches} for {ranks} ranks"
+        "interleaved-1f1b needs train.microbatches to be a multiple of parallel.pipeline: {microbatches} microbatches for {ranks} ranks"
     )]
     UnevenMicrobatches {
         /// Microbatches.
@@ -62,15 +66,33 @@ pub enum ScheduleError {
         /// Ranks.
         ranks: u32,
     },
-    /// A program that breaks a rule.
-    #[error("rank {rank}, action {index}: {what}")]
+    /// An action that breaks a rule.
+    #[error("rank {rank}, action {index} ({action}): {what}")]
     Broken {
         /// The rank.
         rank: u32,
         /// Position in its program, from 0.
         index: usize,
+        /// The action.
+        action: Action,
         /// The rule.
         what: String,
+    },
+    /// A program that ends too early.
+    #[error("rank {rank}: the program ends after {actions} actions without an optimizer step")]
+    Unfinished {
+        /// The rank.
+        rank: u32,
+        /// Actions in its program.
+        actions: usize,
+    },
+    /// More or fewer programs than ranks.
+    #[error("{programs} programs for {ranks} ranks")]
+    WrongRanks {
+        /// Programs given.
+        programs: usize,
+        /// Ranks of the schedule.
+        ranks: u32,
     },
     /// Programs that wait for each other.
     #[error("deadlock with channels of {capacity} messages: {waiting}")]
@@ -79,14 +101,6 @@ pub enum ScheduleError {
         capacity: usize,
         /// Who waits at which action.
         waiting: String,
-    },
-    /// A unit that never ran backward.
-    #[error("rank {rank}: unit {unit} runs forward but not backward")]
-    NotDrained {
-        /// The rank.
-        rank: u32,
-        /// The unit.
-        unit: Unit,
     },
     /// Text that is not a program.
     #[error("line {line}, column {column}: {what}")]

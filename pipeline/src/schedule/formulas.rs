@@ -1,4 +1,4 @@
-use super::{Schedule, ScheduleKind};
+use super::Schedule;
 
 /// What a schedule comes to when all units cost the same and messages nothing. Sources: SlimPipe
 /// (arXiv 2504.14519) and its artifact; GPipe; DAPPLE and Megatron-LM for 1F1B and interleaving.
@@ -13,16 +13,13 @@ pub struct Formulas {
 impl Formulas {
     /// The figures of `schedule`.
     pub fn of(schedule: &Schedule) -> Self {
-        let p = f64::from(schedule.ranks());
-        let (units, v) = (schedule.units() as f64, f64::from(schedule.chunks()));
-        let per_rank = match schedule.kind() {
-            ScheduleKind::SlimPipe => f64::from(schedule.slices()) * v,
-            _ => v,
-        };
+        let [p, n, m, v] =
+            [schedule.ranks(), schedule.slices(), schedule.microbatches(), schedule.chunks()]
+                .map(f64::from);
         Self {
-            bubble_fraction: (p - 1.0) / (units + p - 1.0),
+            bubble_fraction: (p - 1.0) / (m * n * v + p - 1.0),
             // A unit holds 1 / (p n v) of a microbatch's activations.
-            activation_factor: schedule.in_flight_peak(0) as f64 / (p * per_rank),
+            activation_factor: schedule.in_flight_peak(0) as f64 / (p * n * v),
         }
     }
 }

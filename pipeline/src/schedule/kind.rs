@@ -48,6 +48,7 @@ impl FromStr for ScheduleKind {
         let similar = |kind: &Self| kind.name().starts_with(&plain) || plain.contains(kind.name());
         let meant = Self::ALL.into_iter().rev().find(similar).filter(|_| !plain.is_empty());
         let hint = meant.map_or(String::new(), |kind| format!(" (did you mean `{kind}`?)"));
-        Err(ScheduleError::UnknownName { name: name.to_owned(), hint })
+        let known = Self::ALL.map(Self::name).join(", ");
+        Err(ScheduleError::UnknownName { name: name.to_owned(), hint, known })
     }
 }

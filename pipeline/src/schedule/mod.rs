@@ -1,23 +1,27 @@
 //! Pipeline schedules as data: who runs which unit when, and what is sent where.
 //!
-//! A [`Schedule`] gives each rank a program, a sequence of small [`Action`]s. The program is an
+//! A [`Schedule`] gives each rank a [`Program`], a sequence of small [`Action`]s. The program is an
 //! iterator computed from closed forms; it is never stored unless someone collects it. The same
 //! program is verified, executed, written as text and (later) simulated and drawn.
 
 mod action;
+mod builders;
+mod definition;
 mod error;
 mod formulas;
 mod kind;
 mod placement;
 mod program;
+mod size;
 mod text;
 mod verify;
 
 pub use action::{Action, Unit};
+pub use definition::Schedule;
 pub use error::ScheduleError;
 pub use formulas::Formulas;
 pub use kind::ScheduleKind;
 pub use placement::Placement;
-pub use program::{Program, Schedule};
-pub use text::{dump, dump_order, parse};
-pub use verify::{Report, verify};
+pub use program::{Order, Program};
+pub use text::{dump, dump_order, dump_programs, parse};
+pub use verify::{Report, verify, verify_programs};

@@ -1,23 +1,19 @@
-/// Which rank runs which stage of the model: a table, so that other layouts are no special case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which rank runs which stage of the model, so that no layout is a special case to anyone else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// (rank, chunk) of each stage.
-    stages: Vec<(u32, u32)>,
-    /// Stage by rank * chunks + chunk.
-    by_rank: Vec<u32>,
+    ranks: u32,
     chunks: u32,
 }
 
 impl Placement {
     /// Stages go around the ranks: stage = chunk * ranks + rank.
     pub fn around(ranks: u32, chunks: u32) -> Self {
-        let stages: Vec<(u32, u32)> =
-            (0..chunks).flat_map(|chunk| (0..ranks).map(move |rank| (rank, chunk))).collect();
-        let mut by_rank = vec![0; stages.len()];
-        for (stage, &(rank, chunk)) in stages.iter().enumerate() {
-            by_rank[(rank * chunks + chunk) as usize] = stage as u32;
-        }
-        Self { stages, by_rank, chunks }
+        Self { ranks, chunks }
+    }
+
+    /// Number of stages.
+    pub fn stages(&self) -> u32 {
+        self.ranks * self.chunks
     }
 
     /// The stage that chunk `chunk` of `rank` is.
@@ -25,7 +21,8 @@ impl Placement {
     /// # Panics
     /// No such rank or chunk.
     pub fn stage(&self, rank: u32, chunk: u32) -> u32 {
-        self.by_rank[(rank * self.chunks + chunk) as usize]
+        assert!(rank < self.ranks && chunk < self.chunks, "no chunk {chunk} on a rank {rank}");
+        chunk * self.ranks + rank
     }
 
     /// The (rank, chunk) that runs `stage`.
@@ -33,11 +30,30 @@ impl Placement {
     /// # Panics
     /// No such stage.
     pub fn locate(&self, stage: u32) -> (u32, u32) {
-        self.stages[stage as usize]
+        assert!(stage < self.stages(), "no stage {stage}");
+        (stage % self.ranks, stage / self.ranks)
     }
 
-    /// Number of stages.
-    pub fn stages(&self) -> u32 {
-        self.stages.len() as u32
+    /// Where the input of chunk `chunk` of `rank` comes from; `None` for the first stage.
+    pub fn before(&self, rank: u32, chunk: u32) -> Option<(u32, u32)> {
+        self.stage(rank, chunk).checked_sub(1).map(|stage| self.locate(stage))
+    }
+
+    /// Where the output of chunk `chunk` of `rank` goes; `None` for the last stage.
+    pub fn after(&self, rank: u32, chunk: u32) -> Option<(u32, u32)> {
+        let stage = self.stage(rank, chunk) + 1;
+        (stage < self.stages()).then(|| self.locate(stage))
+    }
+
+    /// The rank with the stage at the other end of the model, if `rank` has the first or the last
+    /// stage and they are on two ranks: the two may share a parameter.
+    pub fn other_end(&self, rank: u32) -> Option<u32> {
+        let ends = (self.locate(0).0, self.locate(self.stages() - 1).0);
+        match ends {
+            (first, last) if first == last => None,
+            (first, last) if rank == first => Some(last),
+            (first, last) if rank == last => Some(first),
+            _ => None,
+        }
     }
 }

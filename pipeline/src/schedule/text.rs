@@ -4,15 +4,29 @@
 //! its input from rank 2, `sa..>2` sends its output, `rg` and `sg` do so with gradients; `tied@3`
 //! adds tied gradients with rank 3; `step` is the optimizer's.
 
+use std::fmt::Write;
+
 use super::{Action, Schedule, ScheduleError, Unit};
 
 /// All ranks' programs, a line each: `rank 0: F0.0:0 sa0.0:0>1 ...`.
 pub fn dump(schedule: &Schedule) -> String {
-    let line = |rank| {
-        let words: Vec<String> = schedule.program(rank).map(|action| action.to_string()).collect();
-        format!("rank {rank}: {}\n", words.join(" "))
-    };
-    (0..schedule.ranks()).map(line).collect()
+    dump_programs((0..schedule.ranks()).map(|rank| schedule.program(rank)))
+}
+
+/// Like [`dump`], for programs from anywhere, by rank.
+pub fn dump_programs<P: IntoIterator<Item = Action>>(
+    programs: impl IntoIterator<Item = P>,
+) -> String {
+    let mut text = String::new();
+    for (rank, program) in programs.into_iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "rank {rank}:");
+        for action in program {
+            let _ = write!(text, " {action}");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// The order of one rank's forwards and backwards: `F0.0 F0.1 B0.1 ...`, with `:chunk` where there
@@ -20,72 +34,126 @@ pub fn dump(schedule: &Schedule) -> String {
 pub fn dump_order(schedule: &Schedule, rank: u32) -> String {
     let word = |action: Action| {
         let text = action.to_string();
-        if schedule.chunks() == 1 { text.trim_end_matches(":0").to_owned() } else { text }
+        match text.strip_suffix(":0") {
+            Some(short) if schedule.chunks() == 1 => short.to_owned(),
+            _ => text,
+        }
     };
     schedule.order(rank).map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The programs of a text as [`dump`] writes it, by rank.
+/// The programs of a text as [`dump`] writes it, by rank. Empty lines are skipped.
 ///
 /// # Errors
 /// [`ScheduleError::Syntax`] with line and column.
 pub fn parse(text: &str) -> Result<Vec<Vec<Action>>, ScheduleError> {
     let mut programs = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let at =
-            |column: usize, what: String| ScheduleError::Syntax { line: number + 1, column, what };
-        if line.trim().is_empty() {
+    for (line, text) in text.lines().enumerate() {
+        if text.trim().is_empty() {
             continue;
         }
-        let head = format!("rank {}:", programs.len());
-        let body = line.strip_prefix(&head).ok_or_else(|| at(1, format!("expected `{head}`")))?;
-        let mut actions = Vec::new();
-        for word in body.split_whitespace() {
-            let column = word.as_ptr() as usize - line.as_ptr() as usize + 1;
-            actions.push(
-                action(word).ok_or_else(|| at(column, format!("`{word}` is not an action")))?,
-            );
+        let mut cursor = Cursor { line: line + 1, text, at: 0 };
+        cursor.expect(&format!("rank {}:", programs.len()))?;
+        let mut program = Vec::new();
+        while cursor.skip_spaces() {
+            program.push(cursor.action()?);
+            if !cursor.rest().is_empty() && !cursor.rest().starts_with(char::is_whitespace) {
+                return Err(cursor.error("a space after an action"));
+            }
         }
-        programs.push(actions);
+        programs.push(program);
     }
     Ok(programs)
 }
 
-fn action(word: &str) -> Option<Action> {
-    if word == "step" {
-        return Some(Action::OptimizerStep);
-    }
-    if let Some(peer) = word.strip_prefix("tied@") {
-        return Some(Action::ReduceTied { peer: peer.parse().ok()? });
-    }
-    let message = |rest: &str, mark: char| -> Option<(Unit, u32)> {
-        let (name, peer) = rest.split_once(mark)?;
-        Some((unit(name)?, peer.parse().ok()?))
-    };
-    if let Some(rest) = word.strip_prefix("ra") {
-        return message(rest, '<').map(|(unit, from)| Action::RecvActivation { unit, from });
-    }
-    if let Some(rest) = word.strip_prefix("rg") {
-        return message(rest, '<').map(|(unit, from)| Action::RecvGradient { unit, from });
-    }
-    if let Some(rest) = word.strip_prefix("sa") {
-        return message(rest, '>').map(|(unit, to)| Action::SendActivation { unit, to });
-    }
-    if let Some(rest) = word.strip_prefix("sg") {
-        return message(rest, '>').map(|(unit, to)| Action::SendGradient { unit, to });
-    }
-    if let Some(rest) = word.strip_prefix('F') {
-        return unit(rest).map(Action::Forward);
-    }
-    unit(word.strip_prefix('B')?).map(Action::Backward)
+/// A place in a line.
+struct Cursor<'a> {
+    line: usize,
+    text: &'a str,
+    /// In bytes; always between two characters.
+    at: usize,
 }
 
-fn unit(text: &str) -> Option<Unit> {
-    let (microbatch, rest) = text.split_once('.')?;
-    let (slice, chunk) = rest.split_once(':')?;
-    Some(Unit {
-        microbatch: microbatch.parse().ok()?,
-        slice: slice.parse().ok()?,
-        chunk: chunk.parse().ok()?,
-    })
+impl<'a> Cursor<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// An error at this place, where `expected` should be.
+    fn error(&self, expected: &str) -> ScheduleError {
+        let word: String =
+            self.rest().chars().take_while(|c| !c.is_whitespace()).take(16).collect();
+        let found = if word.is_empty() { "nothing".to_owned() } else { format!("`{word}`") };
+        ScheduleError::Syntax {
+            line: self.line,
+            column: self.text[..self.at].chars().count() + 1,
+            what: format!("expected {expected}, found {found}"),
+        }
+    }
+
+    /// Goes to the next word; whether there is one.
+    fn skip_spaces(&mut self) -> bool {
+        self.at = self.text.len() - self.rest().trim_start().len();
+        self.at < self.text.len()
+    }
+
+    /// Passes `prefix`, if it is next.
+    fn take(&mut self, prefix: &str) -> bool {
+        let found = self.rest().starts_with(prefix);
+        if found {
+            self.at += prefix.len();
+        }
+        found
+    }
+
+    fn expect(&mut self, text: &str) -> Result<(), ScheduleError> {
+        if self.take(text) { Ok(()) } else { Err(self.error(&format!("`{text}`"))) }
+    }
+
+    fn number(&mut self) -> Result<u32, ScheduleError> {
+        let rest = self.rest();
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number = rest[..digits].parse().map_err(|_| {
+            self.error(if digits == 0 { "a number" } else { "a number of at most 4294967295" })
+        })?;
+        self.at += digits;
+        Ok(number)
+    }
+
+    fn unit(&mut self) -> Result<Unit, ScheduleError> {
+        let microbatch = self.number()?;
+        self.expect(".")?;
+        let slice = self.number()?;
+        self.expect(":")?;
+        Ok(Unit { microbatch, slice, chunk: self.number()? })
+    }
+
+    /// A unit and, after `mark`, a rank.
+    fn message(&mut self, mark: &str) -> Result<(Unit, u32), ScheduleError> {
+        let unit = self.unit()?;
+        self.expect(mark)?;
+        Ok((unit, self.number()?))
+    }
+
+    fn action(&mut self) -> Result<Action, ScheduleError> {
+        if self.take("F") {
+            self.unit().map(Action::Forward)
+        } else if self.take("B") {
+            self.unit().map(Action::Backward)
+        } else if self.take("ra") {
+            self.message("<").map(|(unit, from)| Action::RecvActivation { unit, from })
+        } else if self.take("sa") {
+            self.message(">").map(|(unit, to)| Action::SendActivation { unit, to })
+        } else if self.take("rg") {
+            self.message("<").map(|(unit, from)| Action::RecvGradient { unit, from })
+        } else if self.take("sg") {
+            self.message(">").map(|(unit, to)| Action::SendGradient { unit, to })
+        } else if self.take("tied@") {
+            self.number().map(|peer| Action::ReduceTied { peer })
+        } else if self.take("step") {
+            Ok(Action::OptimizerStep)
+        } else {
+            Err(self.error("an action such as `F0.3:1`, `ra0.3:1<2`, `tied@3` or `step`"))
+        }
+    }
 }

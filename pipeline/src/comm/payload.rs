@@ -1,0 +1,23 @@
+use std::sync::Arc;
+
+/// Bytes on their way to another rank. They stay where they are, owned by this value, until the
+/// receiver has copied them.
+pub trait Payload: Send {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// They were given back in the meantime: the sender broke off.
+    fn bytes(&self) -> Result<&[u8], String>;
+}
+
+impl Payload for Vec<u8> {
+    fn bytes(&self) -> Result<&[u8], String> {
+        Ok(self)
+    }
+}
+
+impl Payload for Arc<[u8]> {
+    fn bytes(&self) -> Result<&[u8], String> {
+        Ok(self)
+    }
+}

@@ -1,0 +1,60 @@
+use super::{ScheduleError, ScheduleKind};
+
+/// The largest count of anything: products of two then fit 32 bits, of four 64.
+const LARGEST: u32 = u16::MAX as u32;
+
+/// How large a step is: p, n, m and v of the literature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub ranks: u32,
+    pub slices: u32,
+    pub microbatches: u32,
+    pub chunks: u32,
+}
+
+impl Size {
+    /// Refuses counts that no schedule runs.
+    pub fn check(self) -> Result<(), ScheduleError> {
+        let counts = [
+            (self.ranks, "parallel.pipeline"),
+            (self.slices, "parallel.slices"),
+            (self.microbatches, "train.microbatches"),
+            (self.chunks, "parallel.chunks"),
+        ];
+        match counts.into_iter().find(|(count, _)| !(1..=LARGEST).contains(count)) {
+            Some((count, what)) => Err(ScheduleError::OutOfRange { what, count, largest: LARGEST }),
+            None => Ok(()),
+        }
+    }
+
+    /// For schedules that do not cut sequences.
+    pub fn expect_unsliced(self, kind: ScheduleKind) -> Result<(), ScheduleError> {
+        match self.slices {
+            1 => Ok(()),
+            slices => Err(ScheduleError::Unsliced { kind: kind.name(), slices }),
+        }
+    }
+
+    /// For schedules with one model chunk per rank.
+    pub fn expect_unchunked(self, kind: ScheduleKind) -> Result<(), ScheduleError> {
+        match self.chunks {
+            1 => Ok(()),
+            chunks => Err(ScheduleError::Unchunked { kind: kind.name(), chunks }),
+        }
+    }
+
+    /// Units of one microbatch on a rank, n v.
+    pub fn per_microbatch(self) -> u64 {
+        u64::from(self.slices) * u64::from(self.chunks)
+    }
+
+    /// Units a rank runs in a step, m n v.
+    pub fn units(self) -> u64 {
+        u64::from(self.microbatches) * self.per_microbatch()
+    }
+
+    /// Ranks after `rank`, p - 1 - r.
+    pub fn after(self, rank: u32) -> u64 {
+        u64::from(self.ranks - 1 - rank)
+    }
+}

@@ -1,0 +1,267 @@
+//! What a rank's program must keep to, whatever the other ranks do.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::{Action, Schedule, Unit};
+
+/// One microbatch on one chunk, between its first forward and its last backward.
+#[derive(Default)]
+struct Sequence {
+    /// Slices that ran forward: in order, so these are slices `0..forwarded`.
+    forwarded: u32,
+    /// Slices in flight: backward goes in reverse, so these are slices `0..open`.
+    open: u32,
+}
+
+/// A rank as its program leaves it.
+pub(super) struct Rules<'a> {
+    schedule: &'a Schedule,
+    rank: u32,
+    sequences: HashMap<(u32, u32), Sequence>,
+    /// Microbatches and chunks whose keys and values are drained.
+    drained: HashSet<(u32, u32)>,
+    /// Received inputs, outputs, received gradients and gradients of inputs, each between the action
+    /// that makes it and the one that uses it.
+    inputs: HashSet<Unit>,
+    outputs: HashSet<Unit>,
+    gradients: HashSet<Unit>,
+    input_gradients: HashSet<Unit>,
+    in_flight: u64,
+    in_flight_peak: u64,
+    finished: u64,
+    tied: bool,
+    stepped: bool,
+}
+
+type Verdict = Result<(), String>;
+
+/// `Ok` if `holds`, else what is wrong.
+fn must(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn new(schedule: &'a Schedule, rank: u32) -> Self {
+        Self {
+            schedule,
+            rank,
+            sequences: HashMap::new(),
+            drained: HashSet::new(),
+            inputs: HashSet::new(),
+            outputs: HashSet::new(),
+            gradients: HashSet::new(),
+            input_gradients: HashSet::new(),
+            in_flight: 0,
+            in_flight_peak: 0,
+            finished: 0,
+            tied: false,
+            stepped: false,
+        }
+    }
+
+    pub(super) fn in_flight_peak(&self) -> u64 {
+        self.in_flight_peak
+    }
+
+    /// Whether the program has come to its end; it has if its optimizer step was valid.
+    pub(super) fn is_done(&self) -> bool {
+        self.stepped
+    }
+
+    /// The unit that `unit`'s output is the input of.
+    pub(super) fn counterpart_after(&self, unit: Unit) -> Unit {
+        let at = self.schedule.placement().after(self.rank, unit.chunk);
+        Unit { chunk: at.map_or(unit.chunk, |(_, chunk)| chunk), ..unit }
+    }
+
+    /// The unit that `unit`'s input is the output of.
+    pub(super) fn counterpart_before(&self, unit: Unit) -> Unit {
+        let at = self.schedule.placement().before(self.rank, unit.chunk);
+        Unit { chunk: at.map_or(unit.chunk, |(_, chunk)| chunk), ..unit }
+    }
+
+    /// Judges the next action, and takes note of it.
+    pub(super) fn check(&mut self, action: Action) -> Verdict {
+        must(!self.stepped, || "it comes after the optimizer step".to_owned())?;
+        match action {
+            Action::RecvActivation { unit, from } => self.recv_activation(unit, from),
+            Action::Forward(unit) => self.forward(unit),
+            Action::SendActivation { unit, to } => self.send_activation(unit, to),
+            Action::RecvGradient { unit, from } => self.recv_gradient(unit, from),
+            Action::Backward(unit) => self.backward(unit),
+            Action::SendGradient { unit, to } => self.send_gradient(unit, to),
+            Action::ReduceTied { peer } => self.reduce_tied(peer),
+            Action::OptimizerStep => self.optimizer_step(),
+        }
+    }
+
+    fn recv_activation(&mut self, unit: Unit, from: u32) -> Verdict {
+        self.expect_exists(unit)?;
+        self.expect_peer(self.before(unit), from, "its input")?;
+        must(!self.has_run(unit), || "its forward has run already".to_owned())?;
+        must(self.inputs.insert(unit), || "its input was received already".to_owned())
+    }
+
+    fn forward(&mut self, unit: Unit) -> Verdict {
+        self.expect_exists(unit)?;
+        must(!self.has_run(unit), || "it runs forward a second time".to_owned())?;
+        let key = (unit.microbatch, unit.chunk);
+        let sequence = self.sequences.entry(key).or_default();
+        let forwarded = sequence.forwarded;
+        must(forwarded == unit.slice, || {
+            format!("slices run forward in order: slice {forwarded} is next")
+        })?;
+        sequence.forwarded += 1;
+        sequence.open += 1;
+        match self.before(unit) {
+            None => {}
+            Some((rank, _)) if rank != self.rank => {
+                must(self.inputs.remove(&unit), || "its input was not received".to_owned())?;
+            }
+            Some((_, chunk)) => {
+                let source = Unit { chunk, ..unit };
+                must(self.outputs.remove(&source), || format!("{source} has not run forward"))?;
+            }
+        }
+        if self.after(unit).is_some() {
+            self.outputs.insert(unit);
+        }
+        self.in_flight += 1;
+        self.in_flight_peak = self.in_flight_peak.max(self.in_flight);
+        let (in_flight, most) = (self.in_flight, self.schedule.in_flight_peak(self.rank));
+        must(in_flight <= most, || format!("{in_flight} units in flight, at most {most} may be"))
+    }
+
+    fn send_activation(&mut self, unit: Unit, to: u32) -> Verdict {
+        self.expect_exists(unit)?;
+        self.expect_peer(self.after(unit), to, "its output")?;
+        must(self.outputs.remove(&unit), || {
+            "there is no output to send: its forward has not run, or it was sent already".to_owned()
+        })
+    }
+
+    fn recv_gradient(&mut self, unit: Unit, from: u32) -> Verdict {
+        self.expect_exists(unit)?;
+        self.expect_peer(self.after(unit), from, "its gradient")?;
+        must(self.is_in_flight(unit), || "it is not in flight".to_owned())?;
+        must(self.gradients.insert(unit), || "its gradient was received already".to_owned())
+    }
+
+    fn backward(&mut self, unit: Unit) -> Verdict {
+        self.expect_exists(unit)?;
+        must(self.is_in_flight(unit), || "it is not in flight".to_owned())?;
+        let slices = self.schedule.slices();
+        let key = (unit.microbatch, unit.chunk);
+        let sequence = self.sequences.entry(key).or_default();
+        let (forwarded, open) = (sequence.forwarded, sequence.open);
+        must(forwarded == slices, || {
+            format!("only {forwarded} of its {slices} slices ran forward")
+        })?;
+        must(open == unit.slice + 1, || {
+            format!("slices run backward last in, first out: slice {} is next", open - 1)
+        })?;
+        sequence.open -= 1;
+        if sequence.open == 0 {
+            self.sequences.remove(&key);
+            self.drained.insert(key);
+        }
+        must(!self.outputs.contains(&unit), || "its output was not sent".to_owned())?;
+        match self.after(unit) {
+            None => {}
+            Some((rank, _)) if rank != self.rank => {
+                must(self.gradients.remove(&unit), || "its gradient was not received".to_owned())?;
+            }
+            Some((_, chunk)) => {
+                let source = Unit { chunk, ..unit };
+                must(self.input_gradients.remove(&source), || {
+                    format!("{source} has not run backward")
+                })?;
+            }
+        }
+        if self.before(unit).is_some() {
+            self.input_gradients.insert(unit);
+        }
+        self.in_flight -= 1;
+        self.finished += 1;
+        Ok(())
+    }
+
+    fn send_gradient(&mut self, unit: Unit, to: u32) -> Verdict {
+        self.expect_exists(unit)?;
+        self.expect_peer(self.before(unit), to, "the gradient of its input")?;
+        must(self.input_gradients.remove(&unit), || {
+            "there is no gradient to send: its backward has not run, or it was sent already"
+                .to_owned()
+        })
+    }
+
+    fn reduce_tied(&mut self, peer: u32) -> Verdict {
+        let end = self.schedule.placement().other_end(self.rank);
+        must(end == Some(peer), || match end {
+            Some(end) => format!("the stage at the model's other end is on rank {end}"),
+            None => "no stage at an end of the model has its other end elsewhere".to_owned(),
+        })?;
+        self.expect_complete()?;
+        must(!std::mem::replace(&mut self.tied, true), || "it comes a second time".to_owned())
+    }
+
+    fn optimizer_step(&mut self) -> Verdict {
+        self.expect_complete()?;
+        if let Some(unit) = self.input_gradients.iter().min() {
+            return Err(format!("the gradient of {unit}'s input was not sent"));
+        }
+        let needs_tied = self.schedule.placement().other_end(self.rank).is_some();
+        must(self.tied || !needs_tied, || "tied gradients were not added".to_owned())?;
+        self.stepped = true;
+        Ok(())
+    }
+
+    fn expect_exists(&self, unit: Unit) -> Verdict {
+        let schedule = self.schedule;
+        let exists = unit.microbatch < schedule.microbatches()
+            && unit.slice < schedule.slices()
+            && unit.chunk < schedule.chunks();
+        must(exists, || {
+            let (m, n, v) = (schedule.microbatches(), schedule.slices(), schedule.chunks());
+            format!("there are {m} microbatches, {n} slices and {v} chunks")
+        })
+    }
+
+    /// `what` travels between this rank and `peer`, if the placement says so.
+    fn expect_peer(&self, place: Option<(u32, u32)>, peer: u32, what: &str) -> Verdict {
+        match place {
+            None => Err(format!("{what} does not travel: the model ends here")),
+            Some((rank, _)) if rank == self.rank => {
+                Err(format!("{what} does not travel: its other end is on this rank"))
+            }
+            Some((rank, _)) => {
+                must(rank == peer, || format!("the other end of {what} is on rank {rank}"))
+            }
+        }
+    }
+
+    /// All units have run forward and backward.
+    fn expect_complete(&self) -> Verdict {
+        let (finished, units) = (self.finished, self.schedule.units());
+        must(finished == units, || format!("only {finished} of {units} units ran backward"))
+    }
+
+    fn before(&self, unit: Unit) -> Option<(u32, u32)> {
+        self.schedule.placement().before(self.rank, unit.chunk)
+    }
+
+    fn after(&self, unit: Unit) -> Option<(u32, u32)> {
+        self.schedule.placement().after(self.rank, unit.chunk)
+    }
+
+    fn has_run(&self, unit: Unit) -> bool {
+        let key = (unit.microbatch, unit.chunk);
+        self.drained.contains(&key)
+            || self.sequences.get(&key).is_some_and(|sequence| unit.slice < sequence.forwarded)
+    }
+
+    fn is_in_flight(&self, unit: Unit) -> bool {
+        let key = (unit.microbatch, unit.chunk);
+        self.sequences.get(&key).is_some_and(|sequence| unit.slice < sequence.open)
+    }
+}

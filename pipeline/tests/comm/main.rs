@@ -1,0 +1,7 @@
+//! Ranks as threads: messages, collectives, failures, and whole programs on a toy model.
+
+mod collectives;
+mod failures;
+mod messages;
+mod toy;
+mod watchdog;

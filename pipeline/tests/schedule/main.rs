@@ -1,0 +1,7 @@
+//! The schedule layer: orders and bounds, time, the verifier against mutants, text.
+
+mod makespan;
+mod orders;
+mod sample;
+mod text;
+mod verifier;

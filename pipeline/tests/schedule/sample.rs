@@ -1,0 +1,31 @@
+//! Schedules to test with.
+
+use proptest::prelude::*;
+use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+
+/// A schedule that exists.
+pub fn schedule(kind: ScheduleKind, p: u32, n: u32, m: u32, v: u32) -> Schedule {
+    Schedule::new(kind, p, n, m, v).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Every schedule there is up to a small size.
+pub fn every_schedule() -> impl Iterator<Item = Schedule> {
+    let sizes = (1..=5)
+        .flat_map(|p| (1..=9).map(move |n| (p, n)))
+        .flat_map(|(p, n)| (1..=5).map(move |m| (p, n, m)))
+        .flat_map(|(p, n, m)| (1..=3).map(move |v| (p, n, m, v)));
+    sizes.flat_map(|(p, n, m, v)| {
+        ScheduleKind::ALL.into_iter().filter_map(move |kind| Schedule::new(kind, p, n, m, v).ok())
+    })
+}
+
+/// Any schedule of moderate size.
+pub fn any_schedule() -> impl Strategy<Value = Schedule> {
+    let kind = prop::sample::select(ScheduleKind::ALL.to_vec());
+    (kind, 1u32..9, 1u32..17, 1u32..7, 1u32..5).prop_map(|(kind, p, n, m, v)| match kind {
+        ScheduleKind::SlimPipe if v > 1 => schedule(kind, p, n.max(p), m, v),
+        ScheduleKind::SlimPipe => schedule(kind, p, n, m, v),
+        ScheduleKind::GPipe | ScheduleKind::OneFOneB => schedule(kind, p, 1, m, 1),
+        ScheduleKind::Interleaved => schedule(kind, p, 1, m * p, v),
+    })
+}

@@ -1,0 +1,102 @@
+//! Programs written as text and read back.
+
+use proptest::prelude::*;
+use slimpipe_pipeline::schedule::{
+    Action, ScheduleError, ScheduleKind, Unit, dump, dump_programs, parse, verify_programs,
+};
+
+use crate::sample::{any_schedule, schedule};
+
+fn any_action() -> impl Strategy<Value = Action> {
+    let number = prop_oneof![0u32..20, any::<u32>()];
+    let unit = (number.clone(), number.clone(), number.clone())
+        .prop_map(|(microbatch, slice, chunk)| Unit { microbatch, slice, chunk });
+    (0..8, unit, number).prop_map(|(which, unit, peer)| match which {
+        0 => Action::RecvActivation { unit, from: peer },
+        1 => Action::Forward(unit),
+        2 => Action::SendActivation { unit, to: peer },
+        3 => Action::RecvGradient { unit, from: peer },
+        4 => Action::Backward(unit),
+        5 => Action::SendGradient { unit, to: peer },
+        6 => Action::ReduceTied { peer },
+        _ => Action::OptimizerStep,
+    })
+}
+
+/// Line, column and message of the syntax error in `text`.
+fn error(text: &str) -> (usize, usize, String) {
+    match parse(text) {
+        Err(ScheduleError::Syntax { line, column, what }) => (line, column, what),
+        other => panic!("{text:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_dump_reads_as_documented() {
+    let text = dump(&schedule(ScheduleKind::SlimPipe, 2, 1, 1, 1));
+    assert_eq!(
+        text,
+        "rank 0: F0.0:0 sa0.0:0>1 rg0.0:0<1 B0.0:0 tied@1 step\n\
+         rank 1: ra0.0:0<0 F0.0:0 B0.0:0 sg0.0:0>0 tied@0 step\n"
+    );
+}
+
+#[test]
+fn errors_point_at_the_character() {
+    let cases = [
+        ("rank 0: F0.0:0 G0.0:0", (1, 16, "an action")),
+        ("rank 0: F0.0", (1, 13, "`:`")),
+        ("rank 0: F0.x:0", (1, 12, "a number")),
+        ("rank 0: F+1.0:0", (1, 10, "a number")),
+        ("rank 0: B0.0:4294967296", (1, 14, "at most 4294967295")),
+        ("rank 0: step\nrank 2: step", (2, 1, "`rank 1:`")),
+        ("rank 0: ra0.0:0>1", (1, 16, "`<`")),
+        ("rank 0: steps", (1, 13, "a space")),
+        ("rank 0: tied@", (1, 14, "a number")),
+        ("rank 0: \u{e9}F0.0:0", (1, 9, "an action")),
+        ("rank 0: F0.0:0\u{e9}", (1, 15, "a space")),
+    ];
+    for (text, (line, column, what)) in cases {
+        let found = error(text);
+        assert_eq!((found.0, found.1), (line, column), "{text:?}: {}", found.2);
+        assert!(found.2.contains(what), "{text:?}: {}", found.2);
+    }
+}
+
+#[test]
+fn empty_lines_and_other_line_ends_are_fine() {
+    let programs = parse("\nrank 0: F0.0:0   B0.0:0\r\n\r\n  \nrank 1:\n").unwrap();
+    assert_eq!(programs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0]);
+}
+
+proptest! {
+    #[test]
+    fn any_programs_are_read_back_as_written(
+        programs in prop::collection::vec(prop::collection::vec(any_action(), 0..20), 0..5),
+    ) {
+        let text = dump_programs(programs.iter().map(|program| program.iter().copied()));
+        prop_assert_eq!(parse(&text).unwrap(), programs);
+    }
+
+    #[test]
+    fn a_schedule_read_back_from_its_dump_verifies(schedule in any_schedule()) {
+        let programs = parse(&dump(&schedule)).unwrap();
+        verify_programs(&schedule, programs, schedule.channel_capacity()).unwrap();
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_with_a_place(text in ".{0,40}\n?(rank 0: )?.{0,40}") {
+        if let Err(refusal) = parse(&text) {
+            let placed = matches!(refusal, ScheduleError::Syntax { line: 1.., column: 1.., .. });
+            prop_assert!(placed, "{}", refusal);
+        }
+    }
+
+    #[test]
+    fn a_damaged_dump_never_panics(at in 0usize..60, with in any::<char>()) {
+        let text = dump(&schedule(ScheduleKind::SlimPipe, 2, 2, 1, 1));
+        let damaged: String =
+            text.chars().enumerate().map(|(i, c)| if i == at { with } else { c }).collect();
+        let _ = parse(&damaged);
+    }
+}
