@@ -1,1 +1,42 @@
-//! Models, optimizer, data, checkpoints, configuration and metrics.
+//! Everything around the engine that a training run needs: models, optimizer, data, configuration,
+//! checkpoints, metrics, and the loop that puts them together.
+//!
+//! ```
+//! use slimpipe_train::{Config, lr};
+//! let config = Config::parse("[parallel]\npipeline = 2\n", &["train.steps=10".to_owned()])?;
+//! assert_eq!((config.parallel.pipeline, config.train.steps), (2, 10));
+//! assert!(lr::at(&config.train, 10) < config.train.lr);           // warm-up, then a cosine
+//! let error = Config::parse("", &["train.setps=10".to_owned()]).unwrap_err();
+//! assert!(error.to_string().contains("did you mean `train.steps`"));
+//! # Ok::<(), slimpipe_train::Error>(())
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the settings, their file, and what they resolve to |
+//! | [`model`] | Llama on the public tensor API |
+//! | [`hub`] | Hugging Face folders: `config.json` and safetensors |
+//! | [`data`] | tokens from text and token files, and which of them a step sees |
+//! | [`optimizer`], [`lr`] | AdamW, clipping, learning rates |
+//! | [`checkpoint`] | resuming bit-identically |
+//! | [`metrics`], [`timeline`] | what a run reports and records |
+//! | [`trainer`] | the ranks of a run |
+//! | [`eval`] | loss of a model on data |
+
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+mod error;
+pub mod eval;
+pub mod flops;
+pub mod hub;
+pub mod lr;
+pub mod metrics;
+pub mod model;
+pub mod optimizer;
+pub mod run;
+pub mod timeline;
+pub mod trainer;
+
+pub use config::Config;
+pub use error::{Error, Result};

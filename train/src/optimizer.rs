@@ -125,7 +125,16 @@ impl AdamW {
             let Some(grad) = grad.get() else { continue };
             let (grad, m, v) = (grad.slice(OP)?, exp_avg.slice_mut(OP)?, exp_avg_sq.slice_mut(OP)?);
             match master {
-                None => kernel::step(&team, settings, value.slice_mut(OP)?, None, grad, grad_scale, m, v),
+                None => kernel::step(
+                    &team,
+                    settings,
+                    value.slice_mut(OP)?,
+                    None,
+                    grad,
+                    grad_scale,
+                    m,
+                    v,
+                ),
                 Some(master) => {
                     let (master, low) = (master.slice_mut(OP)?, value.slice_mut(OP)?);
                     kernel::step(&team, settings, master, Some(low), grad, grad_scale, m, v);

@@ -2,6 +2,7 @@
 
 mod batch;
 mod error;
+mod evaluate;
 mod payload;
 mod pipeline;
 mod plan;
@@ -11,6 +12,7 @@ mod unit;
 
 pub use batch::{Batch, Sequence};
 pub use error::{Error, Result};
-pub use pipeline::{Pipeline, StepReport};
+pub use evaluate::evaluate;
+pub use pipeline::{Pipeline, StepReport, slice_len};
 pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec};
 pub use timeline::{Span, Timeline, Work};

@@ -153,6 +153,7 @@ impl<S: Stage> Pipeline<S> {
         for index in 0..self.program.len() {
             self.act(self.program[index], &mut step)?;
         }
+        self.reduce_tied_here()?;
         let extent = self.timeline.extent().unwrap_or_default();
         let mut loss = [step.loss];
         self.comm.all_reduce_sum_f64(&mut loss)?;
@@ -298,9 +299,7 @@ impl<S: Stage> Pipeline<S> {
 
     /// Adds the tied parameter's gradients of the first and the last stage, on both.
     fn reduce_tied(&mut self, peer: u32) -> Result<()> {
-        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else {
-            return Ok(());
-        };
+        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else { return Ok(()) };
         let comm = &mut self.comm;
         self.timeline.record(Work::ReduceTied, || -> Result<()> {
             if let Some(gradient) = tied.grad().get_mut() {
@@ -310,12 +309,31 @@ impl<S: Stage> Pipeline<S> {
         })
     }
 
+    /// The same where this rank holds both ends (one rank, several chunks): no message is needed.
+    fn reduce_tied_here(&self) -> Result<()> {
+        let mut copies = self.stages.iter().filter_map(|(_, stage)| stage.tied());
+        let (Some(first), Some(last)) = (copies.next(), copies.next()) else { return Ok(()) };
+        let (mut first, mut last) = (first.grad(), last.grad());
+        if let (Some(first), Some(last)) = (first.get_mut(), last.get_mut()) {
+            let (first, last) = (first.slice_mut::<f32>("reduce_tied")?, last.slice_mut("reduce_tied")?);
+            for (first, last) in first.iter_mut().zip(last) {
+                *first += *last;
+                *last = *first;
+            }
+        }
+        Ok(())
+    }
+
     fn out_of_order(&self, what: &'static str, unit: Unit) -> Error {
         Error::OutOfOrder { rank: self.comm.rank(), what, unit }
     }
 }
 
-fn slice_len(seq_len: usize, slices: u32) -> Result<usize> {
+/// Tokens in one of `slices` equal slices of a sequence of `seq_len` tokens.
+///
+/// # Errors
+/// The slices do not divide the sequence; the error says which lengths they would.
+pub fn slice_len(seq_len: usize, slices: u32) -> Result<usize> {
     let n = slices as usize;
     if seq_len > 0 && seq_len.is_multiple_of(n) {
         return Ok(seq_len / n);

@@ -60,7 +60,12 @@ impl LlamaStage {
     ///
     /// # Errors
     /// Out of memory, or weights that are missing or do not fit.
-    pub fn new(config: &LlamaConfig, spec: &StageSpec, source: &Source<'_>, dtype: DType) -> Result<Self> {
+    pub fn new(
+        config: &LlamaConfig,
+        spec: &StageSpec,
+        source: &Source<'_>,
+        dtype: DType,
+    ) -> Result<Self> {
         let parameter = |name: &str, shape: &[usize]| source.parameter(name, shape, dtype);
         let (width, eps) = (config.hidden_size, config.rms_norm_eps as f32);
         let table = || parameter("model.embed_tokens.weight", &[config.vocab_size, width]);
@@ -94,7 +99,11 @@ impl LlamaStage {
     ///
     /// # Errors
     /// The stage lacks the embedding or the head, or a computation failed.
-    pub fn logits(&self, ids: &slimpipe_runtime::RawTensor, caches: &mut [KvCache]) -> Result<Tensor> {
+    pub fn logits(
+        &self,
+        ids: &slimpipe_runtime::RawTensor,
+        caches: &mut [KvCache],
+    ) -> Result<Tensor> {
         let whole = || crate::Error::PartialModel;
         let embedding = self.embedding.as_ref().ok_or_else(whole)?;
         let head = self.head.as_ref().ok_or_else(whole)?;
@@ -109,7 +118,11 @@ impl LlamaStage {
 }
 
 impl Stage for LlamaStage {
-    fn forward(&self, input: StageInput, cx: &mut SliceContext<'_>) -> execute::Result<StageOutput> {
+    fn forward(
+        &self,
+        input: StageInput,
+        cx: &mut SliceContext<'_>,
+    ) -> execute::Result<StageOutput> {
         let mut x = match (input, &self.embedding) {
             (StageInput::Hidden(x), _) => x,
             (StageInput::Tokens(ids), Some(embedding)) => embedding.tensor().embedding(&ids)?,
@@ -153,14 +166,24 @@ impl Stage for LlamaStage {
 type Make<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Parameter>;
 
 impl Block {
-    fn forward(&self, x: Tensor, cache: &mut KvCache, offset: usize) -> slimpipe_autograd::Result<Tensor> {
+    fn forward(
+        &self,
+        x: Tensor,
+        cache: &mut KvCache,
+        offset: usize,
+    ) -> slimpipe_autograd::Result<Tensor> {
         let x = self.attention.forward(&x, self.eps, cache, offset)?.add_into(&x)?;
         self.mlp.forward(&x, self.eps)?.add_into(&x)
     }
 }
 
 impl Attention {
-    fn new(config: &LlamaConfig, layer: usize, rope: Arc<RopeTable>, make: Make<'_>) -> Result<Self> {
+    fn new(
+        config: &LlamaConfig,
+        layer: usize,
+        rope: Arc<RopeTable>,
+        make: Make<'_>,
+    ) -> Result<Self> {
         let width = config.hidden_size;
         let (heads, kv_heads, head_dim) =
             (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
@@ -178,7 +201,13 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, eps: f32, cache: &mut KvCache, offset: usize) -> slimpipe_autograd::Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        eps: f32,
+        cache: &mut KvCache,
+        offset: usize,
+    ) -> slimpipe_autograd::Result<Tensor> {
         let rows = x.dims()[0];
         let heads = |x: Tensor, heads: usize| x.reshape((rows, heads, self.head_dim));
         let y = x.rms_norm(&self.norm.tensor(), eps)?;

@@ -1,0 +1,157 @@
+//! `slimpipe bench bubble`: a stage of fixed arithmetic through the real executor.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use serde_json::json;
+use slimpipe::autograd;
+use slimpipe::pipeline::execute;
+use slimpipe::prelude::*;
+
+use super::median;
+
+/// Arguments of `bench bubble`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Pipeline ranks, each on a thread; no more than cores.
+    #[arg(short, long, default_value_t = 2)]
+    pipeline: u32,
+    /// Slices per sequence.
+    #[arg(short = 'n', long, default_value_t = 8)]
+    slices: u32,
+    /// Microbatches.
+    #[arg(short, long, default_value_t = 2)]
+    microbatches: u32,
+    /// Chunks per rank.
+    #[arg(short = 'v', long, default_value_t = 1)]
+    chunks: u32,
+    /// Millions of multiply-adds in a forward; a backward does twice as many.
+    #[arg(long, default_value_t = 60)]
+    work: u64,
+    /// Runs of which the median is taken.
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+}
+
+/// Multiply-adds that depend on each other: the same time on every core, no memory touched.
+fn work(millions: u64) -> f32 {
+    let mut lanes = [1.0f32; 8];
+    for _ in 0..millions * 125_000 {
+        for lane in &mut lanes {
+            *lane = lane.mul_add(0.999_999, 1e-6);
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// The identity, at a price.
+struct Busy(u64);
+
+impl CustomOp for Busy {
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+
+    fn forward(&self, inputs: &[&RawTensor]) -> autograd::Result<RawTensor> {
+        let x = inputs[0];
+        if !x.is_meta() {
+            black_box(work(black_box(self.0)));
+        }
+        Ok(slimpipe::ops::copy::copy(x)?)
+    }
+
+    fn backward(
+        &self,
+        _: &[RawTensor],
+        _: &RawTensor,
+        grad: &RawTensor,
+    ) -> autograd::Result<Vec<Option<RawTensor>>> {
+        if !grad.is_meta() {
+            black_box(work(black_box(2 * self.0)));
+        }
+        Ok(vec![Some(grad.clone())])
+    }
+}
+
+struct Synthetic {
+    spec: StageSpec,
+    weight: Parameter,
+    work: u64,
+}
+
+const WIDTH: usize = 4;
+
+impl Stage for Synthetic {
+    fn forward(&self, input: StageInput, _: &mut SliceContext<'_>) -> execute::Result<StageOutput> {
+        let x = match input {
+            StageInput::Tokens(ids) => self.weight.tensor().embedding(&ids)?,
+            StageInput::Hidden(x) => x,
+        };
+        let x = Tensor::apply(Busy(self.work), &[&x])?;
+        Ok(if self.spec.is_last() { StageOutput::Loss(x.sum()?) } else { StageOutput::Hidden(x) })
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![self.weight.clone()]
+    }
+
+    fn hidden(&self) -> (usize, DType) {
+        (WIDTH, DType::F32)
+    }
+}
+
+/// One step's bubble, in percent of the ranks' time.
+fn measure(args: &Args) -> execute::Result<f64> {
+    let schedule = Schedule::new(
+        ScheduleKind::SlimPipe,
+        args.pipeline,
+        args.slices,
+        args.microbatches,
+        args.chunks,
+    )?;
+    let seq_len = 16 * args.slices as usize;
+    let layers = (args.pipeline * args.chunks) as usize;
+    let sequence = Sequence { tokens: vec![0; seq_len], labels: vec![0; seq_len] };
+    let batch = Batch { sequences: vec![sequence; args.microbatches as usize] };
+    let origin = Instant::now();
+    let reports = launch(args.pipeline, schedule.channel_capacity(), |comm| {
+        let _team = team::enter(1)?;
+        let memory = Memory::builder(comm.rank()).build();
+        let build = |spec: &StageSpec| -> execute::Result<Synthetic> {
+            let value = RawTensor::zeros((1, WIDTH), DType::F32, Device::Cpu)?;
+            let weight = Parameter::new("weight", value);
+            Ok(Synthetic { spec: spec.clone(), weight, work: args.work })
+        };
+        let size = (layers, seq_len);
+        let mut pipeline =
+            Pipeline::new(schedule.clone(), Box::new(comm), memory, size, origin, build)?;
+        pipeline.comm().barrier()?;
+        pipeline.step(&batch)
+    })?;
+    let start = reports.iter().map(|report| report.extent.0).min().unwrap_or_default();
+    let end = reports.iter().map(|report| report.extent.1).max().unwrap_or_default();
+    let busy: f64 = reports.iter().map(|report| report.busy.as_secs_f64()).sum();
+    Ok(100.0 * (1.0 - busy / ((end - start).as_secs_f64() * f64::from(args.pipeline))))
+}
+
+/// Measures, and prints measured and expected bubble in percent.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let cores = team::cores();
+    anyhow::ensure!(
+        args.pipeline as usize <= cores,
+        "{} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline",
+        args.pipeline
+    );
+    let runs: Vec<f64> = (0..args.runs.max(1)).map(|_| measure(args)).collect::<Result<_, _>>()?;
+    let units = f64::from(args.microbatches) * f64::from(args.slices) * f64::from(args.chunks);
+    let p = f64::from(args.pipeline);
+    let expected = 100.0 * (p - 1.0) / (units + p - 1.0);
+    let measured = median(runs.clone());
+    println!(
+        "{}",
+        json!({"p": args.pipeline, "n": args.slices, "m": args.microbatches, "v": args.chunks,
+               "bubble_percent": measured, "expected_percent": expected,
+               "difference_points": measured - expected, "runs": runs})
+    );
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The subcommands, one file each.
+
+pub mod bench;
+pub mod doctor;
+pub mod eval;
+mod process;
+mod progress;
+pub mod train;

@@ -1,0 +1,117 @@
+//! `slimpipe train`.
+
+use std::path::PathBuf;
+
+use slimpipe::allocator::Bytes;
+use slimpipe::train::Config;
+use slimpipe::train::data::Tokens;
+use slimpipe::train::run::RunDir;
+use slimpipe::train::trainer::{self, Output, Summary};
+
+use super::progress::Progress;
+
+/// Arguments of `train`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Settings, as TOML; see the README.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, such as train.steps=100; can be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The run's folder [default: the first free runs/train-<number>].
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Continue the run in this folder from its latest checkpoint.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    resume: Option<PathBuf>,
+}
+
+/// Trains, and prints what came of it.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let (config, open): (Config, _) = match &args.resume {
+        Some(dir) => {
+            let run = RunDir::open(dir)?;
+            (Config::load(Some(&run.config()), &args.set)?, Some(run))
+        }
+        None => (Config::load(args.config.as_deref(), &args.set)?, None),
+    };
+    // Everything that can be wrong is found before a file is made.
+    let job = config.resolve()?;
+    let tokens = Tokens::open(&config.data.paths, config.data.tokenizer.as_deref())?;
+    tokens.check_context(config.train.seq_len, "train.seq_len")?;
+    let resume = open.is_some();
+    let run = match open {
+        Some(run) => run,
+        None => RunDir::create(args.out.as_deref())?,
+    };
+    println!(
+        "{} parameters, {} on {} rank{}: {} slices of {} tokens, {} microbatch{}, {} chunk{}; {} tokens of data",
+        count(job.model.parameter_count()),
+        job.schedule.kind(),
+        job.schedule.ranks(),
+        plural(job.schedule.ranks(), "s"),
+        job.schedule.slices(),
+        config.train.seq_len / job.schedule.slices() as usize,
+        job.schedule.microbatches(),
+        plural(job.schedule.microbatches(), "es"),
+        job.schedule.chunks(),
+        plural(job.schedule.chunks(), "s"),
+        count(tokens.len() as u64),
+    );
+    let progress = Progress::new()?;
+    let output = Output { run: run.clone(), resume };
+    let summary = trainer::train(&job, &tokens, Some(&output), &progress)?;
+    progress.finish();
+    print(&summary, &run);
+    Ok(())
+}
+
+fn print(summary: &Summary, run: &RunDir) {
+    if let Some(last) = &summary.last {
+        println!("\nstep {}: loss {:.4}", last.step, last.loss);
+    } else {
+        println!("\nnothing to do: the run has all its steps; raise them with --set train.steps=N");
+    }
+    println!(
+        "\nrank  units in flight  (formula)  activations      active    reserved  overflow hits"
+    );
+    for (rank, r) in summary.ranks.iter().enumerate() {
+        let [activations, active, reserved] = [r.activation_peak, r.active_peak, r.reserved_peak]
+            .map(|bytes| Bytes(bytes).to_string());
+        println!(
+            "{rank:>4}  {:>15}  {:>9}  {activations:>11}  {active:>10}  {reserved:>10}  {:>13}",
+            r.in_flight_peak, r.in_flight_expected, r.overflow_hits
+        );
+    }
+    println!();
+    for (path, what) in [
+        (run.metrics(), "loss, speed and memory of every step"),
+        (run.schedule(), "what each rank runs, in order"),
+        (run.timeline(), "what each rank did when; open in ui.perfetto.dev"),
+        (run.memory_events(), "every allocation of every rank"),
+        (run.model(), "the weights, as a Hugging Face folder"),
+        (run.checkpoints(), "what `train --resume` begins with"),
+    ] {
+        if path.exists() {
+            println!("{:<32} {what}", path.display());
+        }
+    }
+    if summary.stopped {
+        println!("\nended early; go on with: slimpipe train --resume {}", run.path().display());
+    }
+}
+
+fn plural(count: u32, ending: &str) -> &str {
+    if count == 1 { "" } else { ending }
+}
+
+/// A count as people say it.
+fn count(value: u64) -> String {
+    match value {
+        0..10_000 => value.to_string(),
+        10_000..1_000_000 => format!("{:.0} K", value as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", value as f64 / 1e6),
+        _ => format!("{:.2} B", value as f64 / 1e9),
+    }
+}

@@ -1,0 +1,45 @@
+//! The `slimpipe` command.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Trains long-context language models with as little memory as the mathematics allows.
+#[derive(Parser)]
+#[command(version, about)]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Train a Llama; without arguments a tiny one, on the text found here.
+    Train(cli::train::Args),
+    /// Measure the loss of a model on data.
+    Eval(cli::eval::Args),
+    /// Measure speed, memory and the pipeline's bubble.
+    #[command(subcommand)]
+    Bench(cli::bench::Bench),
+    /// Say what this machine offers.
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let result = match command.what {
+        What::Train(args) => cli::train::run(args),
+        What::Eval(args) => cli::eval::run(&args),
+        What::Bench(bench) => cli::bench::run(bench),
+        What::Doctor => cli::doctor::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What a configuration resolves to: everything checked that can be before a rank starts.
+
+use slimpipe_pipeline::execute;
+use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+use slimpipe_runtime::{DType, team};
+
+use super::Config;
+use crate::hub::{self, LlamaConfig, Weights};
+use crate::optimizer::AdamWConfig;
+use crate::{Error, Result};
+
+/// A run that can begin.
+pub struct Job {
+    /// The settings it comes from.
+    pub config: Config,
+    /// The model's shape.
+    pub model: LlamaConfig,
+    /// The weights to begin with, where a folder was given.
+    pub weights: Option<Weights>,
+    /// The schedule.
+    pub schedule: Schedule,
+    /// The dtype of weights and activations.
+    pub dtype: DType,
+    /// Threads that share one rank's operations.
+    pub threads: usize,
+    /// The optimizer's constants.
+    pub adamw: AdamWConfig,
+}
+
+impl Config {
+    /// Checks the settings against each other and against the model folder.
+    ///
+    /// # Errors
+    /// Whatever cannot be, named by its setting.
+    pub fn resolve(&self) -> Result<Job> {
+        let (model, weights) = match &self.model.path {
+            Some(path) => {
+                let (config, weights) = hub::open(path)?;
+                (config, Some(weights))
+            }
+            None => (self.llama()?, None),
+        };
+        let (train, parallel) = (&self.train, &self.parallel);
+        let kind: ScheduleKind = parallel.schedule.parse()?;
+        let schedule = Schedule::new(
+            kind,
+            parallel.pipeline,
+            parallel.slices,
+            train.microbatches,
+            parallel.chunks,
+        )?;
+        execute::slice_len(train.seq_len, parallel.slices)?;
+        let stages = u64::from(parallel.pipeline) * u64::from(parallel.chunks);
+        if stages > model.num_hidden_layers as u64 {
+            let (stages, layers) = (stages as u32, model.num_hidden_layers);
+            return Err(execute::Error::TooManyStages { stages, layers }.into());
+        }
+        self.check_recipe()?;
+        let threads = match parallel.threads {
+            0 => (team::cores() / parallel.pipeline as usize).max(1),
+            threads => threads,
+        };
+        let adamw = AdamWConfig {
+            beta1: train.beta1 as f32,
+            beta2: train.beta2 as f32,
+            eps: train.eps as f32,
+            weight_decay: train.weight_decay as f32,
+        };
+        let dtype = train.dtype.into();
+        Ok(Job { config: self.clone(), model, weights, schedule, dtype, threads, adamw })
+    }
+
+    fn llama(&self) -> Result<LlamaConfig> {
+        let model = &self.model;
+        let heads = model.num_attention_heads;
+        let config = LlamaConfig {
+            vocab_size: model.vocab_size,
+            hidden_size: model.hidden_size,
+            intermediate_size: model.intermediate_size,
+            num_hidden_layers: model.num_hidden_layers,
+            num_attention_heads: heads,
+            num_key_value_heads: model.num_key_value_heads,
+            head_dim: model.head_dim.unwrap_or(model.hidden_size / heads.max(1)),
+            rms_norm_eps: model.rms_norm_eps,
+            rope_theta: model.rope_theta,
+            rope_scaling: None,
+            max_position_embeddings: self.train.seq_len,
+            tie_word_embeddings: model.tie_word_embeddings,
+            bos_token_id: None,
+            eos_token_id: Vec::new(),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn check_recipe(&self) -> Result<()> {
+        let train = &self.train;
+        if train.steps == 0 {
+            return Err(Error::setting("train.steps", "must be at least 1"));
+        }
+        let at_least_zero = [
+            ("train.lr", train.lr),
+            ("train.min_lr", train.min_lr),
+            ("train.weight_decay", train.weight_decay),
+            ("train.eps", train.eps),
+            ("train.clip_norm", train.clip_norm),
+        ];
+        for (setting, value) in at_least_zero {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::setting(setting, format!("{value} is not zero or more")));
+            }
+        }
+        for (setting, value) in [("train.beta1", train.beta1), ("train.beta2", train.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::setting(setting, format!("{value} is not in 0 .. 1")));
+            }
+        }
+        Ok(())
+    }
+}

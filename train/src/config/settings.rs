@@ -1,0 +1,190 @@
+//! The sections of a configuration and their defaults: a tiny Llama on four ranks.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use slimpipe_runtime::DType;
+
+use super::ByteSize;
+
+/// `[model]`: the shape of a Llama, or a folder to start from. Names are those of Hugging Face.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// A Hugging Face folder: its `config.json` replaces the other settings, its weights are where
+    /// training begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Tokens in the vocabulary; 256 for bytes.
+    pub vocab_size: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Width inside the MLP.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+    /// Elements of a head; hidden_size / num_attention_heads unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<usize>,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in norms.
+    pub rms_norm_eps: f64,
+    /// Whether the output layer is the embedding's table.
+    pub tie_word_embeddings: bool,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            path: None,
+            vocab_size: 256,
+            hidden_size: 128,
+            intermediate_size: 384,
+            num_hidden_layers: 8,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: None,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: false,
+        }
+    }
+}
+
+/// `[data]`: what is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSettings {
+    /// Text files, folders of text (read in the order of their names), or token files (`.bin`).
+    pub paths: Vec<PathBuf>,
+    /// A Hugging Face `tokenizer.json`; bytes are tokens without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self { paths: vec![PathBuf::from(".")], tokenizer: None }
+    }
+}
+
+/// The dtype of weights and activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// bf16 weights and activations, f32 master weights, moments and gradient accumulators.
+    Bf16,
+}
+
+impl From<Precision> for DType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// `[train]`: the recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Tokens in a sequence.
+    pub seq_len: usize,
+    /// Sequences in a step.
+    pub microbatches: u32,
+    /// Steps in all, those before a resume included.
+    pub steps: u64,
+    /// Seed of weights and sampling.
+    pub seed: u64,
+    /// The dtype of weights and activations.
+    pub dtype: Precision,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Learning rate at the last step.
+    pub min_lr: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// AdamW's decay of weights (not of norms).
+    pub weight_decay: f64,
+    /// AdamW's decay of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub beta2: f64,
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// Gradients are scaled to at most this global norm; 0 leaves them alone.
+    pub clip_norm: f64,
+    /// Steps between checkpoints; 0 writes one at the end only.
+    pub checkpoint_every: u64,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            seq_len: 1024,
+            microbatches: 2,
+            steps: 80,
+            seed: 0,
+            dtype: Precision::F32,
+            lr: 3e-3,
+            min_lr: 3e-4,
+            warmup_steps: 10,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            clip_norm: 1.0,
+            checkpoint_every: 0,
+        }
+    }
+}
+
+/// `[parallel]`: the ranks and the schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ParallelSettings {
+    /// Pipeline ranks, p.
+    pub pipeline: u32,
+    /// Slices per sequence, n.
+    pub slices: u32,
+    /// Model chunks per rank, v.
+    pub chunks: u32,
+    /// `slimpipe`, `gpipe`, `1f1b` or `interleaved-1f1b`.
+    pub schedule: String,
+    /// Threads that share one rank's operations; 0 divides the cores among the ranks.
+    pub threads: usize,
+}
+
+impl Default for ParallelSettings {
+    fn default() -> Self {
+        Self { pipeline: 4, slices: 8, chunks: 1, schedule: "slimpipe".to_owned(), threads: 0 }
+    }
+}
+
+/// `[memory]`: each rank's memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemorySettings {
+    /// Bytes each rank may hold, such as `512 MiB`; no limit unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ByteSize>,
+    /// Whether an allocation that no plan foresaw is an error.
+    pub strict: bool,
+    /// Whether memory events are logged.
+    pub trace: bool,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { limit: None, strict: false, trace: true }
+    }
+}
