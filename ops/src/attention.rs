@@ -1,12 +1,13 @@
 //! Flash attention over a list of K/V chunks; formulas in [`slimpipe_kernels::cpu::attention`].
 
 use slimpipe_kernels::cpu::attention::{self as kernel, Rows, RowsMut, Shape};
-use slimpipe_runtime::{DType, RawTensor, Result, team};
+use slimpipe_runtime::{DType, Element, RawTensor, Result, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{mismatch, with_float};
+use crate::dispatch::{float, mismatch, same_dtype, same_shape, with_float};
 
-/// Keys and values of consecutive positions, each [len, kv_heads, head_dim] with dense rows.
+/// Keys and values of consecutive positions, each [len, kv_heads, head_dim]. They are read in place,
+/// so each row must be dense; rows may lie apart, as in a slice of a fused projection.
 #[derive(Clone, Copy)]
 pub struct Chunk<'a> {
     /// Keys.
@@ -28,40 +29,55 @@ pub struct ChunkGrad {
 const OP: &str = "attention";
 
 fn shape(q: &RawTensor, chunks: &[Chunk<'_>], scale: f32, offset: usize) -> Result<Shape> {
+    float(OP, q)?;
     let &[q_len, heads, head_dim] = q.dims() else {
-        return Err(mismatch(
-            OP,
-            format!("queries of shape {}, expected [rows, heads, head_dim]", q.shape()),
-        ));
+        let what = format!("queries of shape {}, expected [rows, heads, head_dim]", q.shape());
+        return Err(mismatch(OP, what));
     };
     let kv_heads =
         chunks.first().map_or(heads, |chunk| chunk.k.dims().get(1).copied().unwrap_or(0));
     for Chunk { k, v, .. } in chunks {
-        let fits = k.shape() == v.shape() && k.rank() == 3 && k.dims()[1..] == [kv_heads, head_dim];
-        if !fits || k.dtype() != q.dtype() || v.dtype() != q.dtype() {
-            let what = format!(
-                "queries {} {} with keys {} {} and values {} {}",
-                q.shape(),
-                q.dtype(),
-                k.shape(),
-                k.dtype(),
-                v.shape(),
-                v.dtype()
-            );
-            return Err(mismatch(OP, what));
+        same_dtype(OP, q, k)?;
+        same_dtype(OP, q, v)?;
+        if k.shape() != v.shape() || k.rank() != 3 || k.dims()[1..] != [kv_heads, head_dim] {
+            let (q, k, v) = (q.shape(), k.shape(), v.shape());
+            return Err(mismatch(OP, format!("queries {q} with keys {k} and values {v}")));
         }
     }
-    if kv_heads == 0
-        || !heads.is_multiple_of(kv_heads)
-        || head_dim == 0
-        || !head_dim.is_multiple_of(2)
-    {
+    let shared = kv_heads > 0 && heads.is_multiple_of(kv_heads);
+    if !shared || head_dim == 0 || !head_dim.is_multiple_of(2) {
         let what = format!(
             "{heads} heads over {kv_heads} key heads of size {head_dim}: heads must be a multiple, the size even"
         );
         return Err(mismatch(OP, what));
     }
     Ok(Shape { q_len, heads, kv_heads, head_dim, q_offset: offset, scale })
+}
+
+/// The distance of the rows of `x` [rows, heads, head_dim], if each is dense.
+fn row_stride(x: &RawTensor) -> Option<usize> {
+    let (dims, strides) = (x.dims(), x.layout().strides());
+    let width = dims[1] * dims[2];
+    let dense = (dims[2] == 1 || strides[2] == 1) && (dims[1] == 1 || strides[1] == dims[2]);
+    match (dense, dims[0]) {
+        (true, 0 | 1) => Some(width),
+        (true, _) if strides[0] >= width => Some(strides[0]),
+        _ => None,
+    }
+}
+
+/// `x` itself if its rows are dense, else a contiguous copy.
+#[track_caller]
+fn dense_rows(x: &RawTensor) -> Result<RawTensor> {
+    if row_stride(x).is_some() { Ok(x.clone()) } else { contiguous(x) }
+}
+
+fn rows<'a, T: Element>(op: &'static str, x: &'a RawTensor) -> Result<Rows<'a, T>> {
+    match row_stride(x) {
+        Some(stride) => Ok(Rows { data: x.span::<T>(op)?, stride }),
+        // The error of a tensor that is not contiguous says what to do.
+        None => Ok(Rows { data: x.slice::<T>(op)?, stride: 0 }),
+    }
 }
 
 /// Attention of `q` [rows, heads, head_dim], whose first row is at position `offset`, over `chunks`;
@@ -78,7 +94,7 @@ pub fn attend(
     offset: usize,
 ) -> Result<(RawTensor, RawTensor)> {
     let shape = shape(q, chunks, scale, offset)?;
-    let q = contiguous(q)?;
+    let q = dense_rows(q)?;
     let mut out = RawTensor::empty(*q.shape(), q.dtype(), q.device(), OP)?;
     let mut lse = RawTensor::empty((shape.heads, shape.q_len), DType::F32, q.device(), OP)?;
     attend_into(&q, chunks, shape, &mut out, &mut lse, false)?;
@@ -89,6 +105,7 @@ pub fn attend(
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or `out` or `lse` is shared.
+#[track_caller]
 pub fn attend_more(
     q: &RawTensor,
     chunks: &[Chunk<'_>],
@@ -98,7 +115,18 @@ pub fn attend_more(
     lse: &mut RawTensor,
 ) -> Result<()> {
     let shape = shape(q, chunks, scale, offset)?;
-    attend_into(&contiguous(q)?, chunks, shape, out, lse, true)
+    same_shape(OP, q, out)?;
+    same_dtype(OP, q, out)?;
+    check_lse(OP, &shape, lse)?;
+    attend_into(&dense_rows(q)?, chunks, shape, out, lse, true)
+}
+
+fn check_lse(op: &'static str, shape: &Shape, lse: &RawTensor) -> Result<()> {
+    let (heads, rows) = (shape.heads, shape.q_len);
+    if lse.dims() == [heads, rows] {
+        return Ok(());
+    }
+    Err(mismatch(op, format!("log-sum-exp of shape {}, expected [{heads}, {rows}]", lse.shape())))
 }
 
 fn attend_into(
@@ -113,29 +141,20 @@ fn attend_into(
         return Ok(());
     }
     with_float!(OP, q.dtype(), T => {
-        let stride = shape.heads * shape.head_dim;
-        let chunks = kernel_chunks::<T>(chunks)?;
-        let q = Rows { data: q.slice::<T>(OP)?, stride };
-        let out = RowsMut { data: out.slice_mut::<T>(OP)?, stride };
-        kernel::forward(&team::current(), &shape, q, &chunks, out, lse.slice_mut(OP)?, merge);
+        let chunks = kernel_chunks::<T>(OP, chunks)?;
+        let out = RowsMut { data: out.slice_mut::<T>(OP)?, stride: shape.heads * shape.head_dim };
+        let (q, lse) = (rows::<T>(OP, q)?, lse.slice_mut(OP)?);
+        kernel::forward(&team::current(), &shape, q, &chunks, out, lse, merge);
         Ok(())
     })
 }
 
-fn kernel_chunks<'a, T: slimpipe_runtime::Element>(
+fn kernel_chunks<'a, T: Element>(
+    op: &'static str,
     chunks: &[Chunk<'a>],
 ) -> Result<Vec<kernel::Chunk<'a, T>>> {
-    let chunk = |chunk: &Chunk<'a>| -> Result<kernel::Chunk<'a, T>> {
-        let stride = chunk.k.dims()[1] * chunk.k.dims()[2];
-        let rows = |x: &'a RawTensor| -> Result<Rows<'a, T>> {
-            Ok(Rows { data: x.slice::<T>(OP)?, stride })
-        };
-        Ok(kernel::Chunk {
-            k: rows(chunk.k)?,
-            v: rows(chunk.v)?,
-            len: chunk.k.dims()[0],
-            start: chunk.start,
-        })
+    let chunk = |&Chunk { k, v, start }: &Chunk<'a>| {
+        Ok(kernel::Chunk { k: rows(op, k)?, v: rows(op, v)?, len: k.dims()[0], start })
     };
     chunks.iter().map(chunk).collect()
 }
@@ -159,23 +178,34 @@ pub fn attend_backward(
 ) -> Result<RawTensor> {
     const OP: &str = "attention_backward";
     let shape = shape(q, chunks, scale, offset)?;
-    let (q, dout) = (contiguous(q)?, contiguous(dout)?);
+    for other in [out, dout] {
+        same_shape(OP, q, other)?;
+        same_dtype(OP, q, other)?;
+    }
+    check_lse(OP, &shape, lse)?;
+    if grads.len() != chunks.len() {
+        let what = format!("{} accumulators for {} chunks", grads.len(), chunks.len());
+        return Err(mismatch(OP, what));
+    }
+    for (grad, chunk) in grads.iter().zip(chunks) {
+        same_shape(OP, &grad.dk, chunk.k)?;
+        same_shape(OP, &grad.dv, chunk.v)?;
+    }
+    let (q, out, dout) = (dense_rows(q)?, dense_rows(out)?, dense_rows(dout)?);
     let mut dq = RawTensor::empty(*q.shape(), q.dtype(), q.device(), OP)?;
     if dq.is_meta() {
         return Ok(dq);
     }
     with_float!(OP, q.dtype(), T => {
-        let stride = shape.heads * shape.head_dim;
-        let chunks = kernel_chunks::<T>(chunks)?;
+        let chunks = kernel_chunks::<T>(OP, chunks)?;
         let mut accumulators = Vec::with_capacity(grads.len());
         for ChunkGrad { dk, dv } in grads.iter_mut() {
             accumulators.push(kernel::ChunkGrad { dk: dk.slice_mut(OP)?, dv: dv.slice_mut(OP)? });
         }
-        let (q, out) = (Rows { data: q.slice::<T>(OP)?, stride }, Rows { data: out.slice::<T>(OP)?, stride });
-        let dout = Rows { data: dout.slice::<T>(OP)?, stride };
-        let dq = RowsMut { data: dq.slice_mut::<T>(OP)?, stride };
-        let team = team::current();
-        kernel::backward(&team, &shape, q, out, lse.slice(OP)?, dout, &chunks, &mut accumulators, dq, false);
+        let (q, out, dout) = (rows::<T>(OP, &q)?, rows::<T>(OP, &out)?, rows::<T>(OP, &dout)?);
+        let dq = RowsMut { data: dq.slice_mut::<T>(OP)?, stride: shape.heads * shape.head_dim };
+        let (team, lse) = (team::current(), lse.slice(OP)?);
+        kernel::backward(&team, &shape, q, out, lse, dout, &chunks, &mut accumulators, dq, false);
         Ok(())
     })?;
     Ok(dq)

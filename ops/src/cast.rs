@@ -1,9 +1,13 @@
-//! Conversion between dtypes, rounding to nearest even. Backward converts the gradient back.
+//! Conversion between dtypes: floats round to nearest even, integers truncate and saturate. Backward
+//! converts the gradient back.
 
 use slimpipe_kernels::cpu::convert as kernel;
-use slimpipe_runtime::{DType, Element, RawTensor, Result, team};
+use slimpipe_runtime::{DType, RawTensor, Result, team};
 
-use crate::copy::contiguous;
+use crate::copy::{contiguous, copy_into};
+use crate::dispatch::{mismatch, with_any};
+
+const OP: &str = "cast";
 
 /// `x` as `dtype`; the same handle if it has that dtype already.
 ///
@@ -14,7 +18,7 @@ pub fn cast(x: &RawTensor, dtype: DType) -> Result<RawTensor> {
     if x.dtype() == dtype {
         return Ok(x.clone());
     }
-    let mut out = RawTensor::empty(*x.shape(), dtype, x.device(), "cast")?;
+    let mut out = RawTensor::empty(*x.shape(), dtype, x.device(), OP)?;
     cast_into(x, &mut out)?;
     Ok(out)
 }
@@ -22,43 +26,30 @@ pub fn cast(x: &RawTensor, dtype: DType) -> Result<RawTensor> {
 /// Converts `x` into the unshared contiguous tensor `out` of the same number of elements.
 ///
 /// # Errors
-/// `out` cannot be written.
+/// Another number of elements, `out` cannot be written, out of memory.
+#[track_caller]
 pub fn cast_into(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
     if x.dtype() == out.dtype() {
-        return crate::copy::copy_into(x, out);
+        return copy_into(x, out);
     }
+    if x.elem_count() != out.elem_count() {
+        let what = format!("shape {} does not fill shape {}", x.shape(), out.shape());
+        return Err(mismatch(OP, what));
+    }
+    let x = contiguous(x)?;
     if x.is_meta() || out.is_meta() {
         return Ok(());
     }
-    let x = contiguous(x)?;
-    match x.dtype() {
-        DType::F32 => from::<f32>(&x, out),
-        DType::BF16 => from::<half::bf16>(&x, out),
-        DType::F16 => from::<half::f16>(&x, out),
-        DType::I32 => from::<i32>(&x, out),
-        DType::U32 => from::<u32>(&x, out),
-        DType::I64 => from::<i64>(&x, out),
-        DType::U8 => from::<u8>(&x, out),
+    let team = team::current();
+    match (x.dtype(), out.dtype()) {
+        (DType::F32, DType::BF16) => kernel::f32_to_bf16(&team, x.slice(OP)?, out.slice_mut(OP)?),
+        (DType::BF16, DType::F32) => kernel::bf16_to_f32(&team, x.slice(OP)?, out.slice_mut(OP)?),
+        (from, to) => {
+            return with_any!(from, S => with_any!(to, D => {
+                kernel::cast(&team, x.slice::<S>(OP)?, out.slice_mut::<D>(OP)?);
+                Ok(())
+            }));
+        }
     }
-}
-
-fn from<S: Element + kernel::Convert>(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
-    let source = x.slice::<S>("cast")?;
-    match out.dtype() {
-        DType::F32 => to::<S, f32>(source, out),
-        DType::BF16 => to::<S, half::bf16>(source, out),
-        DType::F16 => to::<S, half::f16>(source, out),
-        DType::I32 => to::<S, i32>(source, out),
-        DType::U32 => to::<S, u32>(source, out),
-        DType::I64 => to::<S, i64>(source, out),
-        DType::U8 => to::<S, u8>(source, out),
-    }
-}
-
-fn to<S: kernel::Convert, D: Element + kernel::Convert>(
-    source: &[S],
-    out: &mut RawTensor,
-) -> Result<()> {
-    kernel::cast(&team::current(), source, out.slice_mut::<D>("cast")?);
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Moving elements into dense row-major order.
 
-use slimpipe_runtime::{DType, Element, RawTensor, Result};
+use slimpipe_runtime::{Element, RawTensor, Result, team};
+
+use crate::dispatch::{same_dtype, with_any};
+use crate::runs::{BLOCK, Runs, for_blocks};
 
 /// `x` itself if it is contiguous, else a contiguous copy.
 ///
@@ -26,60 +29,54 @@ pub fn copy(x: &RawTensor) -> Result<RawTensor> {
 /// same number of elements and dtype.
 ///
 /// # Errors
-/// `out` cannot be written.
+/// Another number of elements or dtype, or `out` cannot be written.
 pub fn copy_into(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
-    crate::dispatch::same_dtype("copy", x, out)?;
+    same_dtype("copy", x, out)?;
+    if x.elem_count() != out.elem_count() {
+        let what = format!("shape {} does not fill shape {}", x.shape(), out.shape());
+        return Err(crate::dispatch::mismatch("copy", what));
+    }
     if x.is_meta() || out.is_meta() {
         return Ok(());
     }
-    match x.dtype() {
-        DType::F32 => typed::<f32>(x, out),
-        DType::BF16 => typed::<half::bf16>(x, out),
-        DType::F16 => typed::<half::f16>(x, out),
-        DType::I32 => typed::<i32>(x, out),
-        DType::U32 => typed::<u32>(x, out),
-        DType::I64 => typed::<i64>(x, out),
-        DType::U8 => typed::<u8>(x, out),
-    }
+    with_any!(x.dtype(), T => typed::<T>(x, out))
 }
 
 fn typed<T: Element>(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
-    let from = x.span::<T>("copy")?;
-    let to = out.slice_mut::<T>("copy")?;
-    if x.layout().is_contiguous() {
-        to.copy_from_slice(from);
-        return Ok(());
-    }
-    let start = x.layout().start();
-    for (to, index) in to.iter_mut().zip(x.layout().indices()) {
-        *to = from[index - start];
+    let (from, to) = (x.span::<T>("copy")?, out.slice_mut::<T>("copy")?);
+    let runs = Runs::new([x.layout()]);
+    match runs.steps {
+        [1] => for_blocks(to, |start, to| {
+            runs.for_each(start..start + to.len(), |at, len, [i]| {
+                to[at..at + len].copy_from_slice(&from[i..i + len]);
+            });
+        }),
+        [0] => for_blocks(to, |start, to| {
+            runs.for_each(start..start + to.len(), |at, len, [i]| {
+                to[at..at + len].fill(from[i]);
+            });
+        }),
+        [_] => transpose(&runs, from, to),
     }
     Ok(())
 }
 
-/// Adds `grad` into elements `start..start + len` along `dim` of zeros shaped `shape`: the backward
-/// of `narrow`.
-///
-/// # Errors
-/// Out of memory.
-pub fn narrow_backward(
-    grad: &RawTensor,
-    shape: slimpipe_runtime::Shape,
-    dim: usize,
-    start: usize,
-) -> Result<RawTensor> {
-    let mut out = RawTensor::zeros(shape, grad.dtype(), grad.device())?;
-    if grad.is_meta() {
-        return Ok(out);
-    }
-    let view = slimpipe_runtime::Layout::contiguous(shape).narrow(dim, start, grad.dims()[dim])?;
-    crate::dispatch::with_float!("narrow", grad.dtype(), T => {
-        let from = grad.to_vec::<T>()?;
-        let to = out.slice_mut::<T>("narrow")?;
-        for (value, index) in from.into_iter().zip(view.indices()) {
-            to[index] = value;
+/// Copies runs whose elements lie apart, several at a time: in a transposed matrix their elements
+/// are neighbours, so that each cache line is read once.
+fn transpose<T: Element>(runs: &Runs<1>, from: &[T], to: &mut [T]) {
+    const GROUP: usize = 32;
+    let (width, [step]) = (runs.width, runs.steps);
+    let rows = (BLOCK / width).next_multiple_of(GROUP).max(GROUP);
+    team::current().chunks(to, rows * width, |task, to| {
+        for (group, to) in to.chunks_mut(GROUP * width).enumerate() {
+            let mut starts = [0; GROUP];
+            let first = (task * rows + group * GROUP) * width;
+            runs.for_each(first..first + to.len(), |at, _, [i]| starts[at / width] = i);
+            for column in 0..width {
+                for (row, start) in starts[..to.len() / width].iter().enumerate() {
+                    to[row * width + column] = from[start + column * step];
+                }
+            }
         }
-        Ok(())
-    })?;
-    Ok(out)
+    });
 }

@@ -3,136 +3,158 @@
 //! The loss of a row is log(sum(exp(z))) - z[label], in nats; label -100 counts for nothing. Its
 //! gradient is softmax(z) - onehot(label).
 //!
-//! [`head`] computes logits Z = X W^T a block of rows at a time and at once turns each block into
-//! its loss, its share of dX = G W and of dW += G^T X. So no more than one block of f32 logits ever
-//! exists, and nothing is left to recompute in backward: dX is all that is saved.
+//! [`head_loss_grad`] computes logits Z = X W^T a block of rows at a time and at once turns each
+//! block into its loss, its share of dX = G W and of dW += G^T X. So no more than one block of f32
+//! logits ever exists, and nothing is left to recompute in backward: dX is all that is saved.
 
 use slimpipe_kernels::cpu::loss as kernel;
 use slimpipe_runtime::{DType, RawTensor, Result, team};
 
-use crate::dispatch::{mismatch, same_dtype};
+use crate::copy::copy;
+use crate::dispatch::{mismatch, same_float};
 use crate::matmul::matmul_into;
 
 /// Labels with this value are ignored (the PyTorch and Hugging Face convention).
-pub const IGNORE: i64 = -100;
+pub const IGNORE: i64 = kernel::IGNORE;
 
-/// The most bytes of f32 logits a block holds.
+/// The most bytes of f32 logits a block holds, unless that would be fewer than [`MIN_ROWS`] rows.
 const BLOCK_BYTES: usize = 8 << 20;
+
+/// Each block reads the whole weight twice and its gradient once: fewer rows do not pay for that
+/// (16 take four times as long). Such a block is still small beside the weight's gradient.
+const MIN_ROWS: usize = 256;
+
+/// Rows of a block: equal blocks, as few as the limits allow.
+fn block_rows(rows: usize, vocab: usize) -> usize {
+    let most = (BLOCK_BYTES / (4 * vocab.max(1))).max(MIN_ROWS);
+    rows.div_ceil(rows.div_ceil(most).max(1))
+}
 
 fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Result<()> {
     if labels.dims() != [rows] || labels.dtype() != DType::I64 {
-        let what = format!(
-            "{rows} rows need {rows} labels of dtype i64, got {} of {}",
-            labels.shape(),
-            labels.dtype()
-        );
+        let (shape, dtype) = (labels.shape(), labels.dtype());
+        let what = format!("{rows} rows need {rows} labels of dtype i64, got {shape} of {dtype}");
         return Err(mismatch(op, what));
     }
     if labels.is_meta() {
         return Ok(());
     }
-    match labels.slice::<i64>(op)?.iter().find(|&&l| l != IGNORE && !(0..vocab as i64).contains(&l))
-    {
+    let valid = |label: i64| label == IGNORE || (0..vocab as i64).contains(&label);
+    match labels.slice::<i64>(op)?.iter().find(|&&label| !valid(label)) {
         Some(label) => Err(mismatch(op, format!("label {label} in a vocabulary of {vocab}"))),
         None => Ok(()),
     }
 }
 
-/// What [`head`] gives back.
-pub struct Head {
-    /// The sum of the rows' losses times `scale`; an f32 scalar.
-    pub loss: RawTensor,
-    /// The gradient of `x`, if asked for.
-    pub dx: Option<RawTensor>,
-}
-
-/// What [`head`] does with gradients.
-pub enum HeadGrad<'a> {
-    /// The loss alone.
-    None,
-    /// dX is returned; dW is added to (or, if the flag says so, overwrites) an f32 accumulator.
-    Full(Option<(&'a mut RawTensor, bool)>),
-}
-
-/// Output layer and loss of `x` [rows, width] under `weight` [vocab, width] and `labels` [rows].
+/// The loss of output layer `weight` [vocab, width] on `x` [rows, width] against `labels` (i64,
+/// [rows]): the sum of the rows' losses times `scale`, an f32 scalar.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, a label outside the vocabulary, out of memory.
 #[track_caller]
-pub fn head(
+pub fn head_loss(
     x: &RawTensor,
     weight: &RawTensor,
     labels: &RawTensor,
     scale: f32,
-    grad: HeadGrad<'_>,
-) -> Result<Head> {
+) -> Result<RawTensor> {
+    head(x, weight, labels, scale, None, None)
+}
+
+/// As [`head_loss`], with the gradient of `x` beside the loss. That of `weight` is added to (or, if
+/// the flag says so, overwrites) the unshared f32 tensor `dweight`.
+///
+/// # Errors
+/// As [`head_loss`]; no error leaves `dweight` half changed.
+#[track_caller]
+pub fn head_loss_grad(
+    x: &RawTensor,
+    weight: &RawTensor,
+    labels: &RawTensor,
+    scale: f32,
+    dweight: Option<(&mut RawTensor, bool)>,
+) -> Result<(RawTensor, RawTensor)> {
+    let device = x.device().join(weight.device());
+    let mut dx = RawTensor::empty(*x.shape(), x.dtype(), device, "head_loss")?;
+    let loss = head(x, weight, labels, scale, Some(&mut dx), dweight)?;
+    Ok((loss, dx))
+}
+
+#[track_caller]
+fn head(
+    x: &RawTensor,
+    weight: &RawTensor,
+    labels: &RawTensor,
+    scale: f32,
+    mut dx: Option<&mut RawTensor>,
+    mut dweight: Option<(&mut RawTensor, bool)>,
+) -> Result<RawTensor> {
     const OP: &str = "head_loss";
+    let dtype = same_float(OP, x, weight)?;
     let (&[rows, width], &[vocab, weight_width]) = (x.dims(), weight.dims()) else {
-        return Err(mismatch(OP, format!("x {} and weight {}", x.shape(), weight.shape())));
+        let (x, weight) = (x.shape(), weight.shape());
+        let what = format!("x {x} and weight {weight}, expected [rows, width] and [vocab, width]");
+        return Err(mismatch(OP, what));
     };
     if width != weight_width {
-        return Err(mismatch(OP, format!("x {} and weight {}", x.shape(), weight.shape())));
+        let what = format!("rows of {width} under a weight {}", weight.shape());
+        return Err(mismatch(OP, what));
     }
-    let dtype = same_dtype(OP, x, weight)?;
     check(OP, rows, vocab, labels)?;
+    // Everything is allocated and checked before the first gradient is written.
     let device = x.device().join(weight.device());
     let mut loss = RawTensor::empty((), DType::F32, device, OP)?;
-    let (mut dx, mut dw) = match grad {
-        HeadGrad::None => (None, None),
-        HeadGrad::Full(dw) => (Some(RawTensor::empty(*x.shape(), dtype, device, OP)?), dw),
-    };
-    let block = (BLOCK_BYTES / (4 * vocab)).clamp(16, rows.max(16)).min(rows);
+    let block = block_rows(rows, vocab);
     let mut logits = RawTensor::empty((block, vocab), DType::F32, device, OP)?;
-    let low = (dtype != DType::F32 && dx.is_some())
-        .then(|| RawTensor::empty((block, vocab), dtype, device, OP));
-    let mut low = low.transpose()?;
+    let mut low = None;
+    if dx.is_some() && dtype != DType::F32 {
+        low = Some(RawTensor::empty((block, vocab), dtype, device, OP)?);
+    }
     if loss.is_meta() {
-        return Ok(Head { loss, dx });
+        return Ok(loss);
+    }
+    if let Some((dweight, true)) = &mut dweight
+        && rows == 0
+    {
+        dweight.fill_zero()?;
     }
     let team = team::current();
-    let all_labels = labels.slice::<i64>(OP)?;
+    let labels = labels.slice::<i64>(OP)?;
     let transposed = weight.transpose(0, 1)?;
-    let mut row_losses = vec![0f32; block];
+    let mut losses = vec![0f32; block];
     let mut total = 0f64;
-    for start in (0..rows).step_by(block) {
+    for start in (0..rows).step_by(block.max(1)) {
         let len = block.min(rows - start);
-        let x = x.narrow(0, start, len)?;
-        let labels = &all_labels[start..start + len];
+        let (x, labels) = (x.narrow(0, start, len)?, &labels[start..start + len]);
+        let losses = &mut losses[..len];
         shorten(&mut logits, len)?;
         matmul_into(&x, &transposed, &mut logits, true)?;
-        let losses = &mut row_losses[..len];
         let z = logits.slice_mut::<f32>(OP)?;
-        let Some(dx) = dx.as_mut() else {
+        if let Some(dx) = &mut dx {
+            let gradient = match &mut low {
+                None => {
+                    kernel::cross_entropy_block(&team, z, labels, scale, losses);
+                    &logits
+                }
+                Some(low) => {
+                    shorten(low, len)?;
+                    let rounded = low.slice_mut(OP)?;
+                    kernel::cross_entropy_block_bf16(&team, z, labels, scale, losses, rounded);
+                    &*low
+                }
+            };
+            dx.with_rows(start, len, |dx| matmul_into(gradient, weight, dx, true))?;
+            if let Some((dweight, overwrite)) = &mut dweight {
+                let overwrite = *overwrite && start == 0;
+                matmul_into(&gradient.transpose(0, 1)?, &x, dweight, overwrite)?;
+            }
+        } else {
             kernel::cross_entropy_loss_block(&team, z, labels, losses);
-            total += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
-            continue;
-        };
-        let gradient = match &mut low {
-            None => {
-                kernel::cross_entropy_block(&team, z, labels, scale, losses);
-                &logits
-            }
-            Some(low) => {
-                shorten(low, len)?;
-                kernel::cross_entropy_block_bf16(
-                    &team,
-                    z,
-                    labels,
-                    scale,
-                    losses,
-                    low.slice_mut(OP)?,
-                );
-                &*low
-            }
-        };
-        total += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
-        dx.with_rows(start, len, |dx| matmul_into(gradient, weight, dx, true))?;
-        if let Some((dw, overwrite)) = &mut dw {
-            matmul_into(&gradient.transpose(0, 1)?, &x, dw, *overwrite && start == 0)?;
         }
+        total += sum(losses);
     }
     loss.slice_mut::<f32>(OP)?[0] = (total * f64::from(scale)) as f32;
-    Ok(Head { loss, dx })
+    Ok(loss)
 }
 
 /// Uses only the first `rows` rows of a scratch matrix.
@@ -143,7 +165,12 @@ fn shorten(scratch: &mut RawTensor, rows: usize) -> Result<()> {
     Ok(())
 }
 
-/// The losses' sum times `scale` (f32 scalar) and the gradient of `logits` (f32, [rows, vocab]).
+fn sum(losses: &[f32]) -> f64 {
+    losses.iter().map(|&loss| f64::from(loss)).sum()
+}
+
+/// The sum of the losses of `logits` (f32, [rows, vocab]) against `labels` (i64, [rows]) times
+/// `scale`, an f32 scalar, and the gradient of `logits`.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, a label outside the vocabulary, out of memory.
@@ -155,26 +182,24 @@ pub fn cross_entropy(
 ) -> Result<(RawTensor, RawTensor)> {
     const OP: &str = "cross_entropy";
     let &[rows, vocab] = logits.dims() else {
-        return Err(mismatch(
-            OP,
-            format!("logits of shape {}, expected [rows, vocab]", logits.shape()),
-        ));
+        let what = format!("logits of shape {}, expected [rows, vocab]", logits.shape());
+        return Err(mismatch(OP, what));
     };
+    if logits.dtype() != DType::F32 {
+        let got = logits.dtype();
+        return Err(slimpipe_runtime::Error::WrongDType { op: OP, expected: "f32", got });
+    }
     check(OP, rows, vocab, labels)?;
-    let mut gradient = crate::copy::copy(logits)?;
-    let mut loss = RawTensor::empty((), DType::F32, logits.device(), OP)?;
+    let mut gradient = copy(logits)?;
+    let mut loss = RawTensor::empty((), DType::F32, logits.device().join(labels.device()), OP)?;
     if loss.is_meta() {
         return Ok((loss, gradient));
     }
     let mut losses = vec![0f32; rows];
-    kernel::cross_entropy_block(
-        &team::current(),
-        gradient.slice_mut(OP)?,
-        labels.slice(OP)?,
-        scale,
-        &mut losses,
-    );
-    loss.slice_mut::<f32>(OP)?[0] =
-        (losses.iter().map(|&l| f64::from(l)).sum::<f64>() * f64::from(scale)) as f32;
+    if rows > 0 {
+        let (z, labels) = (gradient.slice_mut(OP)?, labels.slice(OP)?);
+        kernel::cross_entropy_block(&team::current(), z, labels, scale, &mut losses);
+    }
+    loss.slice_mut::<f32>(OP)?[0] = (sum(&losses) * f64::from(scale)) as f32;
     Ok((loss, gradient))
 }

@@ -14,16 +14,69 @@ macro_rules! with_float {
                 type $T = half::bf16;
                 $body
             }
-            got => {
-                Err(slimpipe_runtime::Error::WrongDType { op: $op, expected: "f32 or bf16", got })
-            }
+            got => Err($crate::dispatch::not_float($op, got)),
         }
     };
 }
 pub(crate) use with_float;
 
+/// Runs `$body` with `$T` bound to the Rust type of any dtype.
+macro_rules! with_any {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            slimpipe_runtime::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            slimpipe_runtime::DType::BF16 => {
+                type $T = half::bf16;
+                $body
+            }
+            slimpipe_runtime::DType::F16 => {
+                type $T = half::f16;
+                $body
+            }
+            slimpipe_runtime::DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            slimpipe_runtime::DType::U32 => {
+                type $T = u32;
+                $body
+            }
+            slimpipe_runtime::DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            slimpipe_runtime::DType::U8 => {
+                type $T = u8;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_any;
+
 pub(crate) fn mismatch(op: &'static str, what: String) -> Error {
     Error::ShapeMismatch { op, what }
+}
+
+pub(crate) fn not_float(op: &'static str, got: DType) -> Error {
+    Error::WrongDType { op, expected: "f32 or bf16", got }
+}
+
+/// The dtype of a tensor that can be computed with, checked before anything is allocated.
+pub(crate) fn float(op: &'static str, x: &RawTensor) -> Result<DType> {
+    match x.dtype() {
+        dtype @ (DType::F32 | DType::BF16) => Ok(dtype),
+        got => Err(not_float(op, got)),
+    }
+}
+
+/// The dtype that two tensors share and that can be computed with.
+pub(crate) fn same_float(op: &'static str, a: &RawTensor, b: &RawTensor) -> Result<DType> {
+    same_dtype(op, a, b)?;
+    float(op, a)
 }
 
 pub(crate) fn same_dtype(op: &'static str, a: &RawTensor, b: &RawTensor) -> Result<DType> {

@@ -5,11 +5,10 @@
 //! add: g, g; subtract: g, -g; multiply: g b, g a; divide: g / b, -g a / b^2.
 
 use slimpipe_kernels::cpu::simd::Scalar;
-use slimpipe_kernels::cpu::threads::Threads;
-use slimpipe_runtime::{DType, Element, Error, RawTensor, Result, team};
+use slimpipe_runtime::{DType, Element, Error, RawTensor, Result};
 
-use crate::copy::contiguous;
-use crate::dispatch::{same_dtype, same_shape, with_float};
+use crate::dispatch::{float, same_dtype, same_float, same_shape, with_float};
+use crate::runs::{Runs, for_blocks};
 
 /// An arithmetic operation on two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +35,6 @@ impl Binary {
     }
 }
 
-/// Elements that one task handles: enough to be worth a thread.
-const BLOCK: usize = 1 << 14;
-
 /// `a (op) b`, broadcast to their common shape.
 ///
 /// # Errors
@@ -46,11 +42,11 @@ const BLOCK: usize = 1 << 14;
 #[track_caller]
 pub fn binary(op: Binary, a: &RawTensor, b: &RawTensor) -> Result<RawTensor> {
     let name = op.name();
-    let dtype = same_dtype(name, a, b)?;
-    let shape = a.shape().broadcast(b.shape()).ok_or(Error::CannotBroadcast {
+    let dtype = same_float(name, a, b)?;
+    let shape = a.shape().broadcast(b.shape()).ok_or_else(|| Error::CannotBroadcast {
         op: name,
-        left: *a.shape(),
-        right: *b.shape(),
+        left: (*a.shape()).into(),
+        right: (*b.shape()).into(),
     })?;
     let mut out = RawTensor::empty(shape, dtype, a.device().join(b.device()), name)?;
     if out.is_meta() {
@@ -73,29 +69,25 @@ fn zip<T: Scalar + Element>(
     out: &mut RawTensor,
     f: impl Fn(f32, f32) -> f32 + Sync,
 ) -> Result<()> {
-    let (dense_a, dense_b) = (a.layout().is_contiguous(), b.layout().is_contiguous());
+    let runs = Runs::new([a.layout(), b.layout()]);
     let (x, y) = (a.span::<T>(name)?, b.span::<T>(name)?);
-    let out = out.slice_mut::<T>(name)?;
-    if dense_a && dense_b {
-        for_blocks(&team::current(), out, |start, out| {
-            let (x, y) = (&x[start..start + out.len()], &y[start..start + out.len()]);
-            for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
-                *out = T::from_f32(f(x.to_f32(), y.to_f32()));
+    let f = |x: T, y: T| T::from_f32(f(x.to_f32(), y.to_f32()));
+    for_blocks(out.slice_mut::<T>(name)?, |start, out| {
+        runs.for_each(start..start + out.len(), |at, len, [i, j]| {
+            let (out, x, y) = (&mut out[at..at + len], &x[i..], &y[j..]);
+            match runs.steps {
+                [1, 1] => out.iter_mut().zip(x).zip(y).for_each(|((out, &x), &y)| *out = f(x, y)),
+                [1, 0] => out.iter_mut().zip(x).for_each(|(out, &x)| *out = f(x, y[0])),
+                [0, 1] => out.iter_mut().zip(y).for_each(|(out, &y)| *out = f(x[0], y)),
+                [p, q] => {
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = f(x[k * p], y[k * q]);
+                    }
+                }
             }
         });
-        return Ok(());
-    }
-    let (start_a, start_b) = (a.layout().start(), b.layout().start());
-    let indices = a.layout().indices().zip(b.layout().indices());
-    for (out, (i, j)) in out.iter_mut().zip(indices) {
-        *out = T::from_f32(f(x[i - start_a].to_f32(), y[j - start_b].to_f32()));
-    }
+    });
     Ok(())
-}
-
-/// Runs `f(start, block)` on fixed blocks of `out`, shared by the team.
-fn for_blocks<T: Send>(team: &Threads, out: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
-    team.chunks(out, BLOCK, |i, block| f(i * BLOCK, block));
 }
 
 /// `x * factor`.
@@ -118,21 +110,40 @@ pub fn shift(x: &RawTensor, term: f32) -> Result<RawTensor> {
 
 #[track_caller]
 fn map(name: &'static str, x: &RawTensor, f: impl Fn(f32) -> f32 + Sync) -> Result<RawTensor> {
-    let x = contiguous(x)?;
+    float(name, x)?;
     let mut out = RawTensor::empty(*x.shape(), x.dtype(), x.device(), name)?;
     if x.is_meta() {
         return Ok(out);
     }
     with_float!(name, x.dtype(), T => {
-        let from = x.slice::<T>(name)?;
-        for_blocks(&team::current(), out.slice_mut::<T>(name)?, |start, out| {
-            for (out, x) in out.iter_mut().zip(&from[start..]) {
-                *out = T::from_f32(f(x.to_f32()));
-            }
-        });
-        Ok(())
+        update(name, x, &mut out, |_: T, x: T| <T as Scalar>::from_f32(f(x.to_f32())))
     })?;
     Ok(out)
+}
+
+/// `out = f(out, x)`, elementwise on one shape; `out` is contiguous and unshared.
+fn update<T: Element, S: Element>(
+    name: &'static str,
+    x: &RawTensor,
+    out: &mut RawTensor,
+    f: impl Fn(T, S) -> T + Sync,
+) -> Result<()> {
+    let runs = Runs::new([x.layout()]);
+    let from = x.span::<S>(name)?;
+    for_blocks(out.slice_mut::<T>(name)?, |start, out| {
+        runs.for_each(start..start + out.len(), |at, len, [i]| {
+            let (out, from) = (&mut out[at..at + len], &from[i..]);
+            match runs.steps {
+                [1] => out.iter_mut().zip(from).for_each(|(out, &x)| *out = f(*out, x)),
+                [step] => {
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = f(*out, from[k * step]);
+                    }
+                }
+            }
+        });
+    });
+    Ok(())
 }
 
 /// Sets every element of an unshared float tensor.
@@ -140,11 +151,12 @@ fn map(name: &'static str, x: &RawTensor, f: impl Fn(f32) -> f32 + Sync) -> Resu
 /// # Errors
 /// Not a float tensor, or it is shared.
 pub fn fill(x: &mut RawTensor, value: f32) -> Result<()> {
+    float("fill", x)?;
     if x.is_meta() {
         return Ok(());
     }
     with_float!("fill", x.dtype(), T => {
-        x.slice_mut::<T>("fill")?.fill(T::from_f32(value));
+        x.slice_mut::<T>("fill")?.fill(<T as Scalar>::from_f32(value));
         Ok(())
     })
 }
@@ -156,6 +168,7 @@ pub fn fill(x: &mut RawTensor, value: f32) -> Result<()> {
 #[track_caller]
 pub fn add_reusing(mut a: RawTensor, mut b: RawTensor) -> Result<RawTensor> {
     same_shape("add", &a, &b)?;
+    same_float("add", &a, &b)?;
     if a.layout().is_contiguous() && a.is_unique() {
         add_assign(&mut a, &b)?;
         return Ok(a);
@@ -167,48 +180,23 @@ pub fn add_reusing(mut a: RawTensor, mut b: RawTensor) -> Result<RawTensor> {
     binary(Binary::Add, &a, &b)
 }
 
-/// `a += b`, equal shapes and dtypes; `a` is unshared.
+/// `sum += x` on one shape. `sum` is contiguous and unshared; it has the dtype of `x`, or is f32.
 ///
 /// # Errors
-/// Shapes or dtypes that differ, or `a` is shared.
-pub fn add_assign(a: &mut RawTensor, b: &RawTensor) -> Result<()> {
-    same_shape("add", a, b)?;
-    let dtype = same_dtype("add", a, b)?;
-    if a.is_meta() || b.is_meta() {
-        return Ok(());
+/// Shapes or dtypes that do not fit, or `sum` is shared.
+pub fn add_assign(sum: &mut RawTensor, x: &RawTensor) -> Result<()> {
+    const OP: &str = "add";
+    same_shape(OP, sum, x)?;
+    float(OP, x)?;
+    if sum.dtype() != DType::F32 {
+        same_dtype(OP, sum, x)?;
     }
-    let b = contiguous(b)?;
-    with_float!("add", dtype, T => {
-        let from = b.slice::<T>("add")?;
-        for_blocks(&team::current(), a.slice_mut::<T>("add")?, |start, out| {
-            for (out, x) in out.iter_mut().zip(&from[start..]) {
-                *out = T::from_f32(out.to_f32() + x.to_f32());
-            }
-        });
-        Ok(())
-    })
-}
-
-/// Adds `x` of any float dtype to the unshared f32 tensor `sum` of the same shape.
-///
-/// # Errors
-/// Shapes that differ, `sum` not f32 or shared.
-pub fn accumulate(sum: &mut RawTensor, x: &RawTensor) -> Result<()> {
-    same_shape("accumulate", sum, x)?;
     if x.is_meta() || sum.is_meta() {
         return Ok(());
     }
-    if sum.dtype() != DType::F32 {
-        return Err(Error::WrongDType { op: "accumulate", expected: "f32", got: sum.dtype() });
-    }
-    let x = contiguous(x)?;
-    with_float!("accumulate", x.dtype(), T => {
-        let from = x.slice::<T>("accumulate")?;
-        for_blocks(&team::current(), sum.slice_mut::<f32>("accumulate")?, |start, out| {
-            for (out, x) in out.iter_mut().zip(&from[start..]) {
-                *out += x.to_f32();
-            }
-        });
-        Ok(())
-    })
+    with_float!(OP, sum.dtype(), T => with_float!(OP, x.dtype(), S => {
+        update(OP, x, sum, |sum: T, x: S| {
+            <T as Scalar>::from_f32(sum.to_f32() + <S as Scalar>::to_f32(x))
+        })
+    }))
 }

@@ -2,34 +2,42 @@
 //! `ids[i]` of the table's gradient.
 
 use slimpipe_kernels::cpu::embedding as kernel;
-use slimpipe_runtime::{DType, RawTensor, Result, team};
+use slimpipe_runtime::shape::MAX_RANK;
+use slimpipe_runtime::{DType, Error, RawTensor, Result, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{mismatch, with_float};
+use crate::dispatch::{float, mismatch, with_float};
 
-/// Rows of `table` [vocab, width] for `ids` (u32, [rows]): [rows, width].
+/// Rows of `table` [vocab, width] for `ids` (u32, any shape): [ids..., width].
 ///
 /// # Errors
-/// Shapes that do not fit, an id outside the table, out of memory.
+/// Shapes or dtypes that do not fit, an id outside the table, out of memory.
 #[track_caller]
 pub fn embedding(table: &RawTensor, ids: &RawTensor) -> Result<RawTensor> {
     const OP: &str = "embedding";
-    let (&[vocab, width], &[rows]) = (table.dims(), ids.dims()) else {
-        return Err(mismatch(OP, format!("ids {} into a table {}", ids.shape(), table.shape())));
+    let &[vocab, width] = table.dims() else {
+        let what = format!("the table has shape {}, expected [vocab, width]", table.shape());
+        return Err(mismatch(OP, what));
     };
-    let mut out =
-        RawTensor::empty((rows, width), table.dtype(), table.device().join(ids.device()), OP)?;
+    float(OP, table)?;
+    if ids.dtype() != DType::U32 {
+        return Err(Error::WrongDType { op: OP, expected: "u32 for ids", got: ids.dtype() });
+    }
+    if ids.rank() == MAX_RANK {
+        return Err(mismatch(OP, format!("ids of shape {} leave no dimension free", ids.shape())));
+    }
+    let shape = ids.shape().with(ids.rank(), width);
+    let mut out = RawTensor::empty(shape, table.dtype(), table.device().join(ids.device()), OP)?;
+    let ids = contiguous(ids)?;
     if out.is_meta() {
         return Ok(out);
     }
     let ids = ids.slice::<u32>(OP)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
-        return Err(mismatch(
-            OP,
-            format!(
-                "token {id} in a vocabulary of {vocab}; the data was made by another tokenizer"
-            ),
-        ));
+        let what = format!(
+            "id {id} in a table of {vocab} rows: was the text made into tokens by another tokenizer?"
+        );
+        return Err(mismatch(OP, what));
     }
     with_float!(OP, table.dtype(), T => {
         kernel::gather(&team::current(), table.slice::<T>(OP)?, width, ids, out.slice_mut::<T>(OP)?);
@@ -38,21 +46,28 @@ pub fn embedding(table: &RawTensor, ids: &RawTensor) -> Result<RawTensor> {
     Ok(out)
 }
 
-/// Adds the rows of `dy` [rows, width] to rows `ids` of `dtable` (f32, [vocab, width]).
+/// Adds the rows of `dy` [ids..., width] to rows `ids` of `dtable` (f32, [vocab, width], unshared).
 ///
 /// # Errors
-/// `dtable` is shared or not f32.
+/// Shapes or dtypes that do not fit, `dtable` is shared, out of memory.
+#[track_caller]
 pub fn embedding_backward(dy: &RawTensor, ids: &RawTensor, dtable: &mut RawTensor) -> Result<()> {
     const OP: &str = "embedding_backward";
-    if dy.is_meta() || ids.is_meta() {
+    let &[_, width] = dtable.dims() else {
+        return Err(mismatch(OP, format!("a table of shape {}", dtable.shape())));
+    };
+    float(OP, dy)?;
+    if dy.elem_count() != ids.elem_count() * width {
+        let what = format!("a gradient {} for ids {} of width {width}", dy.shape(), ids.shape());
+        return Err(mismatch(OP, what));
+    }
+    let (dy, ids) = (contiguous(dy)?, contiguous(ids)?);
+    if dy.is_meta() || ids.is_meta() || dtable.is_meta() {
         return Ok(());
     }
-    debug_assert_eq!(dtable.dtype(), DType::F32);
-    let dy = contiguous(dy)?;
-    let width = dtable.dims()[1];
     with_float!(OP, dy.dtype(), T => {
-        let ids = ids.slice::<u32>(OP)?;
-        kernel::scatter_add(&team::current(), dy.slice::<T>(OP)?, ids, width, dtable.slice_mut::<f32>(OP)?);
+        let (dy, ids) = (dy.slice::<T>(OP)?, ids.slice::<u32>(OP)?);
+        kernel::scatter_add(&team::current(), dy, ids, width, dtable.slice_mut::<f32>(OP)?);
         Ok(())
     })
 }

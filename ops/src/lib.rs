@@ -18,15 +18,18 @@
 
 pub mod attention;
 pub mod cast;
+pub mod cat;
 pub mod copy;
 pub mod cross_entropy;
 mod dispatch;
 pub mod elementwise;
 pub mod embedding;
+pub mod layer_norm;
 pub mod matmul;
-pub mod norm;
 pub mod reduce;
+pub mod rms_norm;
 pub mod rope;
+mod runs;
 pub mod softmax;
 pub mod swiglu;
 pub mod unary;

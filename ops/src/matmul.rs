@@ -1,14 +1,16 @@
-//! Matrix product C = A B, batched, with transposed operands read in place.
+//! Matrix product C = A B, batched, with transposed and otherwise strided operands read in place.
 //!
-//! A is [..., m, k], B is [k, n] (shared by the batch) or [..., k, n] with the same batch. Backward:
-//! dA = dC B^T, dB = A^T dC. Products accumulate in f32; C has the operands' dtype, or f32 where it
-//! is an accumulator.
+//! A is [..., m, k], B is [k, n] (shared by the batch) or [..., k, n] with the same batch; C is
+//! [..., m, n]. Backward: dA = dC B^T, dB = A^T dC. Products accumulate in f32; C has the operands'
+//! dtype, or f32 where it is an accumulator.
 
 use slimpipe_kernels::cpu::gemm::{self, Beta, MatMut, MatRef};
-use slimpipe_runtime::{DType, Element, Error, RawTensor, Result, Shape, team};
+use slimpipe_kernels::cpu::threads::Threads;
+use slimpipe_runtime::{DType, Element, Error, Layout, RawTensor, Result, Shape, team};
 
-use crate::copy::contiguous;
-use crate::dispatch::{mismatch, same_dtype};
+use crate::dispatch::{mismatch, same_float};
+
+const OP: &str = "matmul";
 
 /// A B.
 ///
@@ -16,15 +18,15 @@ use crate::dispatch::{mismatch, same_dtype};
 /// Shapes or dtypes that do not fit, out of memory.
 #[track_caller]
 pub fn matmul(a: &RawTensor, b: &RawTensor) -> Result<RawTensor> {
-    let dtype = same_dtype("matmul", a, b)?;
+    let dtype = same_float(OP, a, b)?;
     let shape = product_shape(a, b)?;
-    let mut out = RawTensor::empty(shape, dtype, a.device().join(b.device()), "matmul")?;
+    let mut out = RawTensor::empty(shape, dtype, a.device().join(b.device()), OP)?;
     matmul_into(a, b, &mut out, true)?;
     Ok(out)
 }
 
 /// Writes (`overwrite`) or adds A B to the unshared contiguous `out`, whose dtype is the operands'
-/// or f32. Does nothing if an operand is meta.
+/// or f32. Allocates nothing; does nothing if an operand is meta.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -34,40 +36,37 @@ pub fn matmul_into(
     out: &mut RawTensor,
     overwrite: bool,
 ) -> Result<()> {
-    let dtype = same_dtype("matmul", a, b)?;
+    let dtype = same_float(OP, a, b)?;
     let shape = product_shape(a, b)?;
     if *out.shape() != shape {
-        return Err(mismatch(
-            "matmul",
-            format!("the product has shape {shape}, the destination {}", out.shape()),
-        ));
-    }
-    if a.is_meta() || b.is_meta() {
-        return Ok(());
+        let what = format!("the product has shape {shape}, the destination {}", out.shape());
+        return Err(mismatch(OP, what));
     }
     let beta = if overwrite { Beta::Overwrite } else { Beta::Accumulate };
-    match (dtype, out.dtype()) {
-        (DType::F32, DType::F32) => run::<f32, f32>(a, b, beta, out),
-        (DType::BF16, DType::BF16) => run::<half::bf16, half::bf16>(a, b, beta, out),
-        (DType::BF16, DType::F32) => run::<half::bf16, f32>(a, b, beta, out),
-        (got, _) => Err(Error::WrongDType {
-            op: "matmul",
-            expected: "f32 or bf16 operands, destination alike or f32",
-            got,
-        }),
-    }
+    let run = match (dtype, out.dtype()) {
+        (DType::F32, DType::F32) => run::<f32, f32>,
+        (DType::BF16, DType::BF16) => run::<half::bf16, half::bf16>,
+        (DType::BF16, DType::F32) => run::<half::bf16, f32>,
+        (_, got) => {
+            let expected = "f32 or the operands' dtype for the destination";
+            return Err(Error::WrongDType { op: OP, expected, got });
+        }
+    };
+    if a.is_meta() || b.is_meta() { Ok(()) } else { run(a, b, beta, out) }
 }
 
 fn product_shape(a: &RawTensor, b: &RawTensor) -> Result<Shape> {
-    let bad = || mismatch("matmul", format!("{} times {}", a.shape(), b.shape()));
+    let bad = |why: &str| mismatch(OP, format!("{} times {}: {why}", a.shape(), b.shape()));
     let (ra, rb) = (a.rank(), b.rank());
     if ra < 2 || rb < 2 {
-        return Err(bad());
+        return Err(bad("both operands need two dimensions or more"));
     }
     let (da, db) = (a.dims(), b.dims());
-    let batch_fits = rb == 2 || (ra == rb && da[..ra - 2] == db[..rb - 2]);
-    if !batch_fits || da[ra - 1] != db[rb - 2] {
-        return Err(bad());
+    if da[ra - 1] != db[rb - 2] {
+        return Err(bad(&format!("the inner extents {} and {} differ", da[ra - 1], db[rb - 2])));
+    }
+    if rb != 2 && da[..ra - 2] != db[..rb - 2] {
+        return Err(bad("the batches differ; repeat one with broadcast_to"));
     }
     let mut shape = *a.shape();
     shape.dims_mut()[ra - 1] = db[rb - 1];
@@ -80,50 +79,45 @@ fn run<T: gemm::Input + Element, O: gemm::Output + Element>(
     beta: Beta,
     out: &mut RawTensor,
 ) -> Result<()> {
-    let threads = team::current();
-    let (m, n) = (a.dims()[a.rank() - 2], b.dims()[b.rank() - 1]);
-    if b.rank() == 2 && (a.rank() == 2 || a.layout().is_contiguous()) {
-        // The batch is more rows.
-        let rows = a.elem_count() / a.dims()[a.rank() - 1].max(1);
-        let a = if a.rank() == 2 { a.clone() } else { a.reshape((rows, a.dims()[a.rank() - 1]))? };
-        let (a, b) = (dense_one_way(&a)?, dense_one_way(b)?);
-        let out = out.slice_mut::<O>("matmul")?;
-        gemm::gemm(&threads, matrix::<T>(&a)?, matrix::<T>(&b)?, beta, MatMut::new(out, rows, n));
+    let team = team::current();
+    let (x, y, out) = (a.span::<T>(OP)?, b.span::<T>(OP)?, out.slice_mut::<O>(OP)?);
+    // Under a shared B the batch is only more rows, if A's rows lie at one distance.
+    let (k, rows) = (b.dims()[b.rank() - 2], a.dims()[..a.rank() - 1].iter().product::<usize>());
+    if b.rank() == 2
+        && let Some(layout) = a.layout().reshape(Shape::from([rows, k]))
+    {
+        let out = MatMut::new(out, rows, b.dims()[1]);
+        gemm::gemm(&team, matrix(x, &layout, 0), matrix(y, b.layout(), 0), beta, out);
         return Ok(());
     }
-    let (a, b) = (batch_first(a)?, if b.rank() == 2 { b.clone() } else { batch_first(b)? });
-    let all = out.slice_mut::<O>("matmul")?;
-    for (i, out) in all.chunks_mut((m * n).max(1)).enumerate() {
-        let one = |x: &RawTensor| -> Result<RawTensor> {
-            if x.rank() == 2 {
-                dense_one_way(x)
-            } else {
-                dense_one_way(&x.narrow(0, i, 1)?.squeeze(0)?)
-            }
-        };
-        let (a, b) = (one(&a)?, one(&b)?);
-        gemm::gemm(&threads, matrix::<T>(&a)?, matrix::<T>(&b)?, beta, MatMut::new(out, m, n));
+    let (m, n) = (a.dims()[a.rank() - 2], b.dims()[b.rank() - 1]);
+    let (starts_a, starts_b) = (starts(a.layout()), starts(b.layout()));
+    let product = |team: &Threads, i: usize, out: &mut [O]| {
+        let (from_a, from_b) = (starts_a[i], starts_b[if b.rank() == 2 { 0 } else { i }]);
+        let (a, b) = (matrix(x, a.layout(), from_a), matrix(y, b.layout(), from_b));
+        gemm::gemm(team, a, b, beta, MatMut::new(out, m, n));
+    };
+    let size = (m * n).max(1);
+    // Products do not depend on the number of threads, so either kind of sharing gives the same.
+    if out.len() / size >= 2 * team.size() {
+        let alone = Threads::default();
+        team.chunks(out, size, |i, out| product(&alone, i, out));
+    } else {
+        out.chunks_mut(size).enumerate().for_each(|(i, out)| product(&team, i, out));
     }
     Ok(())
 }
 
-/// The tensor with all batch dimensions merged into one; copies only where strides do not allow it.
-fn batch_first(x: &RawTensor) -> Result<RawTensor> {
-    let (rank, dims) = (x.rank(), x.dims());
-    if rank == 3 {
-        return Ok(x.clone());
-    }
-    let batch: usize = dims[..rank - 2].iter().product();
-    contiguous(x)?.reshape((batch, dims[rank - 2], dims[rank - 1]))
+/// Where the matrices of a batch begin, from the first element on.
+fn starts(layout: &Layout) -> Vec<usize> {
+    let batch = layout.leading(layout.shape().rank() - 2);
+    batch.indices().map(|index| index - layout.start()).collect()
 }
 
-/// A matrix whose rows or columns are dense, which is what the kernel reads in place.
-fn dense_one_way(x: &RawTensor) -> Result<RawTensor> {
-    let strides = x.layout().strides();
-    if strides.contains(&1) || x.elem_count() <= 1 { Ok(x.clone()) } else { contiguous(x) }
-}
-
-fn matrix<T: gemm::Input + Element>(x: &RawTensor) -> Result<MatRef<'_, T>> {
-    let (dims, strides) = (x.dims(), x.layout().strides());
-    Ok(MatRef::new(x.span::<T>("matmul")?, dims[0], dims[1], strides[0], strides[1]))
+/// The matrix of the last two dimensions that begins at `start`.
+fn matrix<'a, T: gemm::Input>(data: &'a [T], layout: &Layout, start: usize) -> MatRef<'a, T> {
+    let (dims, strides) = (layout.shape().dims(), layout.strides());
+    let at = dims.len() - 2;
+    let data = &data[start.min(data.len())..];
+    MatRef::new(data, dims[at], dims[at + 1], strides[at], strides[at + 1])
 }

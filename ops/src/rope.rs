@@ -6,19 +6,23 @@
 //! a slice, not as the context, and angles are exact (f64) at any position. Backward rotates back.
 
 use slimpipe_kernels::cpu::rope as kernel;
-use slimpipe_runtime::{DType, Device, RawTensor, Result, team};
+use slimpipe_kernels::cpu::simd::Scalar;
+use slimpipe_kernels::cpu::threads::Threads;
+use slimpipe_runtime::{Device, Element, RawTensor, Result, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{mismatch, with_float};
+use crate::dispatch::{float, mismatch, with_float};
+use crate::runs::BLOCK;
+
+const OP: &str = "rope";
 
 /// The rotations of positions 0..rows.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     frequencies: Vec<f64>,
+    /// [rows, frequencies], f32.
     cos: RawTensor,
     sin: RawTensor,
-    /// Scales cos and sin; 1 except for some long-context schemes.
-    rows: usize,
 }
 
 impl RopeTable {
@@ -26,6 +30,7 @@ impl RopeTable {
     ///
     /// # Errors
     /// Out of memory.
+    #[track_caller]
     pub fn new(frequencies: Vec<f64>, rows: usize) -> Result<Self> {
         let angles = (0..rows).flat_map(|row| frequencies.iter().map(move |f| row as f64 * f));
         let (cos, sin): (Vec<f32>, Vec<f32>) =
@@ -35,52 +40,87 @@ impl RopeTable {
             cos: RawTensor::from_slice(&cos, shape, Device::Cpu)?,
             sin: RawTensor::from_slice(&sin, shape, Device::Cpu)?,
             frequencies,
-            rows,
         })
     }
 
     /// Positions the table covers.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.cos.dims()[0]
     }
 }
 
 /// Rotates `x` [rows, heads, head_dim], whose first row is at position `offset`; `inverse` rotates
-/// back.
+/// back. The result is written over `x` if nobody else holds it.
 ///
 /// # Errors
-/// Another shape, more rows than the table has, out of memory.
+/// Another shape, more rows than the table has, not a float tensor, out of memory.
 #[track_caller]
-pub fn rope(x: &RawTensor, table: &RopeTable, offset: usize, inverse: bool) -> Result<RawTensor> {
-    const OP: &str = "rope";
-    let &[rows, heads, head_dim] = x.dims() else {
+pub fn rope(
+    mut x: RawTensor,
+    table: &RopeTable,
+    offset: usize,
+    inverse: bool,
+) -> Result<RawTensor> {
+    let dtype = float(OP, &x)?;
+    let &[rows, _, head_dim] = x.dims() else {
         return Err(mismatch(OP, format!("expected [rows, heads, head_dim], got {}", x.shape())));
     };
     let half = table.frequencies.len();
-    if head_dim != 2 * half || rows > table.rows {
-        let what = format!(
-            "a table of {} rows for head size {} cannot rotate {}",
-            table.rows,
-            2 * half,
-            x.shape()
-        );
+    if head_dim != 2 * half || rows > table.rows() {
+        let (most, size) = (table.rows(), 2 * half);
+        let what =
+            format!("a table of {most} rows for head size {size} cannot rotate {}", x.shape());
         return Err(mismatch(OP, what));
     }
-    let x = contiguous(x)?;
-    let mut y = RawTensor::empty(*x.shape(), x.dtype(), x.device(), OP)?;
-    if y.is_meta() {
-        return Ok(y);
+    if x.layout().is_contiguous() && x.is_unique() {
+        if !x.is_meta() {
+            with_float!(OP, dtype, T => rotate::<T>(None, &mut x, table, offset, inverse))?;
+        }
+        return Ok(x);
     }
-    let angle = |f: &f64| offset as f64 * f;
-    let base_cos: Vec<f32> = table.frequencies.iter().map(|f| angle(f).cos() as f32).collect();
-    let base_sin: Vec<f32> = table.frequencies.iter().map(|f| angle(f).sin() as f32).collect();
-    let cos = &table.cos.slice::<f32>(OP)?[..rows * half];
-    let sin = &table.sin.slice::<f32>(OP)?[..rows * half];
-    with_float!(OP, x.dtype(), T => {
-        let (from, to) = (x.slice::<T>(OP)?, y.slice_mut::<T>(OP)?);
-        kernel::apply(&team::current(), from, heads, head_dim, cos, sin, &base_cos, &base_sin, inverse, to);
-        Ok(())
-    })?;
-    debug_assert_eq!(table.cos.dtype(), DType::F32);
+    let x = contiguous(&x)?;
+    let mut y = RawTensor::empty(*x.shape(), dtype, x.device(), OP)?;
+    if !y.is_meta() {
+        with_float!(OP, dtype, T => rotate::<T>(Some(&x), &mut y, table, offset, inverse))?;
+    }
     Ok(y)
+}
+
+/// Rotates `from`, or `to` itself, into `to`.
+fn rotate<T: Scalar + Element>(
+    from: Option<&RawTensor>,
+    to: &mut RawTensor,
+    table: &RopeTable,
+    offset: usize,
+    inverse: bool,
+) -> Result<()> {
+    let (heads, head_dim) = (to.dims()[1], to.dims()[2]);
+    let (width, half) = (heads * head_dim, head_dim / 2);
+    let base = |f: fn(f64) -> f64| -> Vec<f32> {
+        table.frequencies.iter().map(|frequency| f(offset as f64 * frequency) as f32).collect()
+    };
+    let (base_cos, base_sin) = (base(f64::cos), base(f64::sin));
+    let (cos, sin) = (table.cos.slice::<f32>(OP)?, table.sin.slice::<f32>(OP)?);
+    let from = from.map(|from| from.slice::<T>(OP)).transpose()?;
+    let to = to.slice_mut::<T>(OP)?;
+    if to.is_empty() {
+        return Ok(());
+    }
+    let rows = (BLOCK / width).max(1);
+    let alone = Threads::default();
+    team::current().chunks(to, rows * width, |task, to| {
+        // In place, a task's rows are first moved aside: they fit a core's own cache.
+        let aside;
+        let from = match from {
+            Some(from) => &from[task * rows * width..][..to.len()],
+            None => {
+                aside = to.to_vec();
+                &aside
+            }
+        };
+        let local = task * rows * half..(task * rows + to.len() / width) * half;
+        let (cos, sin) = (&cos[local.clone()], &sin[local]);
+        kernel::apply(&alone, from, heads, head_dim, cos, sin, &base_cos, &base_sin, inverse, to);
+    });
+    Ok(())
 }

@@ -4,15 +4,16 @@ use slimpipe_kernels::cpu::softmax as kernel;
 use slimpipe_runtime::{RawTensor, Result, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{same_shape, width, with_float};
+use crate::dispatch::{float, same_float, same_shape, width, with_float};
 
 /// Softmax of each row.
 ///
 /// # Errors
-/// Not a float tensor, out of memory.
+/// A scalar, not a float tensor, out of memory.
 #[track_caller]
 pub fn softmax(x: &RawTensor) -> Result<RawTensor> {
     const OP: &str = "softmax";
+    float(OP, x)?;
     let width = width(OP, x)?;
     let x = contiguous(x)?;
     let mut y = RawTensor::empty(*x.shape(), x.dtype(), x.device(), OP)?;
@@ -28,11 +29,12 @@ pub fn softmax(x: &RawTensor) -> Result<RawTensor> {
 /// The gradient of the input, from the output `y`.
 ///
 /// # Errors
-/// Shapes that differ, out of memory.
+/// Shapes or dtypes that differ, out of memory.
 #[track_caller]
 pub fn softmax_backward(y: &RawTensor, dy: &RawTensor) -> Result<RawTensor> {
     const OP: &str = "softmax_backward";
     same_shape(OP, y, dy)?;
+    same_float(OP, y, dy)?;
     let width = width(OP, y)?;
     let (y, dy) = (contiguous(y)?, contiguous(dy)?);
     let mut dx = RawTensor::empty(*y.shape(), y.dtype(), y.device(), OP)?;

@@ -6,7 +6,7 @@ use slimpipe_kernels::cpu::swiglu as kernel;
 use slimpipe_runtime::{RawTensor, Result, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{same_dtype, same_shape, with_float};
+use crate::dispatch::{same_dtype, same_float, same_shape, with_float};
 
 /// silu(gate) * up, elementwise on equal shapes.
 ///
@@ -16,9 +16,10 @@ use crate::dispatch::{same_dtype, same_shape, with_float};
 pub fn swiglu(gate: &RawTensor, up: &RawTensor) -> Result<RawTensor> {
     const OP: &str = "swiglu";
     same_shape(OP, gate, up)?;
-    let dtype = same_dtype(OP, gate, up)?;
+    let dtype = same_float(OP, gate, up)?;
     let (gate, up) = (contiguous(gate)?, contiguous(up)?);
-    let mut out = RawTensor::empty(*gate.shape(), dtype, gate.device(), OP)?;
+    let device = gate.device().join(up.device());
+    let mut out = RawTensor::empty(*gate.shape(), dtype, device, OP)?;
     if !out.is_meta() {
         with_float!(OP, dtype, T => {
             let (g, u) = (gate.slice::<T>(OP)?, up.slice::<T>(OP)?);
@@ -40,8 +41,10 @@ pub fn swiglu_backward(
     dy: &RawTensor,
 ) -> Result<(RawTensor, RawTensor)> {
     const OP: &str = "swiglu_backward";
+    same_shape(OP, gate, up)?;
     same_shape(OP, gate, dy)?;
-    let dtype = same_dtype(OP, gate, dy)?;
+    same_dtype(OP, gate, up)?;
+    let dtype = same_float(OP, gate, dy)?;
     let (gate, up, dy) = (contiguous(gate)?, contiguous(up)?, contiguous(dy)?);
     let mut dgate = RawTensor::empty(*gate.shape(), dtype, gate.device(), OP)?;
     let mut dup = RawTensor::empty(*gate.shape(), dtype, gate.device(), OP)?;

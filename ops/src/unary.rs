@@ -6,7 +6,7 @@ pub use slimpipe_kernels::cpu::unary::Unary;
 use slimpipe_runtime::{RawTensor, Result, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{same_shape, with_float};
+use crate::dispatch::{float, same_float, same_shape, with_float};
 
 /// `f(x)`, elementwise.
 ///
@@ -14,6 +14,7 @@ use crate::dispatch::{same_shape, with_float};
 /// Not a float tensor, out of memory.
 #[track_caller]
 pub fn unary(f: Unary, x: &RawTensor) -> Result<RawTensor> {
+    float(f.name(), x)?;
     let x = contiguous(x)?;
     let mut out = RawTensor::empty(*x.shape(), x.dtype(), x.device(), f.name())?;
     if !out.is_meta() {
@@ -28,10 +29,11 @@ pub fn unary(f: Unary, x: &RawTensor) -> Result<RawTensor> {
 /// The gradient of the input `x`.
 ///
 /// # Errors
-/// Shapes that differ, out of memory.
+/// Shapes or dtypes that differ, out of memory.
 #[track_caller]
 pub fn unary_backward(f: Unary, x: &RawTensor, dy: &RawTensor) -> Result<RawTensor> {
     same_shape(f.name(), x, dy)?;
+    same_float(f.name(), x, dy)?;
     let (x, dy) = (contiguous(x)?, contiguous(dy)?);
     let mut dx = RawTensor::empty(*x.shape(), x.dtype(), x.device(), f.name())?;
     if !dx.is_meta() {

@@ -73,9 +73,9 @@ pub enum Error {
         /// The operation.
         op: &'static str,
         /// Shape of the left operand.
-        left: Shape,
+        left: Box<Shape>,
         /// Shape of the right operand.
-        right: Shape,
+        right: Box<Shape>,
     },
     /// Shapes that do not fit an operation.
     #[error("{op}: {what}")]

@@ -124,8 +124,8 @@ impl Layout {
         if self.shape.broadcast(&shape) != Some(shape) {
             return Err(Error::CannotBroadcast {
                 op: "broadcast_to",
-                left: self.shape,
-                right: shape,
+                left: self.shape.into(),
+                right: shape.into(),
             });
         }
         let missing = shape.rank() - self.shape.rank();

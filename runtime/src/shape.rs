@@ -98,6 +98,12 @@ impl From<&Vec<usize>> for Shape {
     }
 }
 
+impl From<Vec<usize>> for Shape {
+    fn from(extents: Vec<usize>) -> Self {
+        Self::from(extents.as_slice())
+    }
+}
+
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(extents: [usize; N]) -> Self {
         Self::from(extents.as_slice())

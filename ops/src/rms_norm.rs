@@ -1,21 +1,21 @@
-//! Normalisation over the last dimension.
+//! RMSNorm over the last dimension: y = x r w with r = 1 / sqrt(mean(x^2) + eps).
 //!
-//! RMSNorm: y = x r w with r = 1 / sqrt(mean(x^2) + eps). Backward, with g = dy w:
-//! dx = r (g - x r^2 mean(g x)), dw = sum over rows of dy x r.
+//! Backward, with g = dy w: dx = r (g - x r^2 mean(g x)), dw = sum over rows of dy x r.
 
 use slimpipe_kernels::cpu::norm as kernel;
 use slimpipe_runtime::{DType, RawTensor, Result, Shape, team};
 
 use crate::copy::contiguous;
-use crate::dispatch::{mismatch, same_dtype, width, with_float};
+use crate::dispatch::{mismatch, same_dtype, same_float, same_shape, width, with_float};
 
-fn check(op: &'static str, x: &RawTensor, weight: &RawTensor) -> Result<usize> {
-    same_dtype(op, x, weight)?;
+/// The width of the rows of `x`, each of which `weight` scales.
+pub(crate) fn check(op: &'static str, x: &RawTensor, weight: &RawTensor) -> Result<usize> {
+    same_float(op, x, weight)?;
     let width = width(op, x)?;
     if weight.dims() != [width] || width == 0 {
         return Err(mismatch(
             op,
-            format!("weight of shape {} for rows of {width}", weight.shape()),
+            format!("a weight of shape {} for rows of {width}", weight.shape()),
         ));
     }
     Ok(width)
@@ -72,6 +72,7 @@ pub fn rms_norm_apply(x: &RawTensor, weight: &RawTensor, rstd: &RawTensor) -> Re
 ///
 /// # Errors
 /// As [`rms_norm`], or a destination is shared.
+#[track_caller]
 pub fn rms_norm_backward(
     x: &RawTensor,
     weight: &RawTensor,
@@ -82,10 +83,12 @@ pub fn rms_norm_backward(
 ) -> Result<()> {
     const OP: &str = "rms_norm_backward";
     let width = check(OP, x, weight)?;
+    same_shape(OP, x, dy)?;
+    same_dtype(OP, x, dy)?;
+    let (x, dy) = (contiguous(x)?, contiguous(dy)?);
     if x.is_meta() || dy.is_meta() {
         return Ok(());
     }
-    let (x, dy) = (contiguous(x)?, contiguous(dy)?);
     let dweight = dweight.map(|dweight| dweight.slice_mut::<f32>(OP)).transpose()?;
     with_float!(OP, x.dtype(), T => {
         let (x, w, dy) = (x.slice::<T>(OP)?, weight.slice::<T>(OP)?, dy.slice::<T>(OP)?);

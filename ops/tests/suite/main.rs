@@ -1,0 +1,20 @@
+//! Every operation against an f64 reference, in f32 and bf16, on odd shapes and views.
+
+mod attention;
+mod cast;
+mod cat;
+mod copy;
+mod cross_entropy;
+mod elementwise;
+mod embedding;
+mod layer_norm;
+mod matmul;
+mod planning;
+mod reduce;
+mod rms_norm;
+mod rope;
+mod softmax;
+mod swiglu;
+mod threads;
+mod unary;
+mod util;
