@@ -1,0 +1,81 @@
+//! The memory law of SlimPipe, and what the allocator promises in steady state.
+
+mod support;
+
+use slimpipe::prelude::*;
+use support::{Layout, Outcome, Setup, run};
+
+/// A model whose slices divide evenly: 32 layers, so that eight ranks can hold two chunks each.
+fn setup() -> Setup {
+    let mut setup = Setup::tiny();
+    setup.model.num_hidden_layers = 32;
+    (setup.seq_len, setup.steps) = (256, 2);
+    setup
+}
+
+fn train(layout: Layout) -> Outcome {
+    run(&setup(), layout).unwrap_or_else(|error| panic!("{layout:?}: {error}"))
+}
+
+#[test]
+fn in_flight_units_peak_at_the_formula_on_every_rank() {
+    for (p, n, v, m) in
+        [(1, 4, 1, 2), (2, 4, 2, 2), (4, 2, 1, 2), (4, 8, 1, 1), (4, 4, 2, 3), (8, 8, 1, 2)]
+    {
+        let outcome = train(Layout::slimpipe(p, n, m, v));
+        for (rank, (stats, _)) in outcome.memory.iter().enumerate() {
+            let expected = (n * v + 2 * (p - 1 - rank as u32)).min(m * n * v);
+            assert_eq!(
+                stats.units_in_flight.peak,
+                u64::from(expected),
+                "p={p} n={n} v={v} m={m} rank {rank}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rank_0_holds_a_pth_of_one_microbatch_and_two_units_per_later_rank() {
+    for v in [1, 2] {
+        let n = 16;
+        let activations =
+            |p: u32| train(Layout::slimpipe(p, n, 2, v)).memory[0].0.activations.peak as f64;
+        // M_a: what a microbatch keeps in all layers (and, less than 1 %, in the loss head).
+        let m_a = activations(1);
+        for p in [2, 4, 8] {
+            let measured = activations(p);
+            let (p, nv) = (f64::from(p), f64::from(n * v));
+            let expected = m_a / p * (1.0 + 2.0 * (p - 1.0) / nv);
+            let off = (measured / expected - 1.0).abs();
+            assert!(off <= 0.02, "p={p} v={v}: {measured} bytes for {expected:.0} ({off:.3})");
+        }
+    }
+}
+
+#[test]
+fn a_step_gives_back_exactly_what_it_took_and_reserves_hardly_more_than_it_uses() {
+    for dtype in [DType::F32, DType::BF16] {
+        for (p, n, v) in [(1, 4, 1), (2, 4, 2), (4, 8, 1), (4, 8, 2)] {
+            let layout = Layout { dtype, ..Layout::slimpipe(p, n, 2, v) };
+            for (rank, (after, before)) in train(layout).memory.iter().enumerate() {
+                let of = |what: &str| format!("{layout:?}, rank {rank}: {what}");
+                assert_eq!(
+                    after.total.active.current,
+                    before.total.active.current,
+                    "{}",
+                    of("active bytes")
+                );
+                assert_eq!(after.overflow_hits, 0, "{}", of("overflow hits"));
+                assert_eq!(after.units_in_flight.current, 0, "{}", of("units"));
+                let (reserved, active) = (after.total.reserved.peak, after.total.active.peak);
+                // Regions end at page boundaries: up to one page each.
+                let slack = 8 * 4096;
+                assert!(
+                    reserved as f64 <= 1.02 * active as f64 + f64::from(slack),
+                    "{}",
+                    of(&format!("reserved {reserved}, active {active}"))
+                );
+            }
+        }
+    }
+}

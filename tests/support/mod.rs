@@ -1,0 +1,156 @@
+//! A tiny Llama trained through the public API, however it is dealt to ranks.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use slimpipe::allocator::MemoryStats;
+use slimpipe::prelude::*;
+use slimpipe::runtime::random::Random;
+use slimpipe::train::hub::LlamaConfig;
+use slimpipe::train::model::{LlamaStage, Source};
+use slimpipe::train::{Error, Result};
+
+/// How a model is dealt and run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layout {
+    pub kind: ScheduleKind,
+    pub ranks: u32,
+    pub slices: u32,
+    pub microbatches: u32,
+    pub chunks: u32,
+    pub threads: usize,
+    pub dtype: DType,
+}
+
+impl Layout {
+    pub fn slimpipe(ranks: u32, slices: u32, microbatches: u32, chunks: u32) -> Self {
+        let (kind, dtype) = (ScheduleKind::SlimPipe, DType::F32);
+        Self { kind, ranks, slices, microbatches, chunks, threads: 1, dtype }
+    }
+
+    /// The same batches on one rank in one piece.
+    pub fn reference(self) -> Self {
+        let kind = ScheduleKind::SlimPipe;
+        Self { kind, ranks: 1, slices: 1, chunks: 1, ..self }
+    }
+}
+
+/// What is trained.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub model: LlamaConfig,
+    pub seq_len: usize,
+    pub steps: usize,
+}
+
+impl Setup {
+    /// Eight layers of width 32 on sequences of 48 tokens.
+    pub fn tiny() -> Self {
+        let model = LlamaConfig {
+            vocab_size: 61,
+            hidden_size: 32,
+            intermediate_size: 80,
+            num_hidden_layers: 8,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 8,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: None,
+            max_position_embeddings: 48,
+            tie_word_embeddings: false,
+            bos_token_id: None,
+            eos_token_id: Vec::new(),
+        };
+        Self { model, seq_len: 48, steps: 10 }
+    }
+
+    fn batch(&self, step: usize, microbatches: u32) -> Batch {
+        let random = Random::new(7, 7);
+        let at = |i: usize| random.below(i as u64, self.model.vocab_size as u64) as u32;
+        let sequences = (0..microbatches as usize).map(|microbatch| {
+            let start = 100_000 * (step * microbatches as usize + microbatch);
+            let window: Vec<u32> = (start..=start + self.seq_len).map(at).collect();
+            let mut sequence = Sequence::next_token(&window);
+            sequence.labels[microbatch] = -100; // slices count different numbers of labels
+            sequence
+        });
+        Batch { sequences: sequences.collect() }
+    }
+}
+
+/// What a run came to.
+pub struct Outcome {
+    /// Loss of each step.
+    pub losses: Vec<f64>,
+    /// Gradients of the first step, by parameter.
+    pub gradients: BTreeMap<String, Vec<f32>>,
+    /// By rank: figures after the last step and before the first.
+    pub memory: Vec<(MemoryStats, MemoryStats)>,
+}
+
+type RankOutcome = (Vec<f64>, BTreeMap<String, Vec<f32>>, (MemoryStats, MemoryStats));
+
+/// Trains `setup` as `layout` says, in poisoned memory, where an unplanned allocation is an error.
+pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
+    let Layout { kind, ranks, slices, microbatches, chunks, .. } = layout;
+    let schedule = Schedule::new(kind, ranks, slices, microbatches, chunks)?;
+    let body = |comm: LocalComm| -> Result<RankOutcome> {
+        let _team = team::enter(layout.threads)?;
+        let memory = Memory::builder(comm.rank()).poison().strict().build();
+        let size = (setup.model.num_hidden_layers, setup.seq_len);
+        let build = |spec: &StageSpec| {
+            LlamaStage::new(&setup.model, spec, &Source::Random(3), layout.dtype)
+        };
+        let origin = Instant::now();
+        let mut pipeline =
+            Pipeline::new(schedule.clone(), Box::new(comm), memory.clone(), size, origin, build)?;
+        let _entered = memory.enter();
+        let mut optimizer = AdamW::new(pipeline.parameters(), AdamWConfig::default())?;
+        let (mut losses, mut gradients) = (Vec::new(), BTreeMap::new());
+        let before = memory.stats();
+        for step in 0..setup.steps {
+            if step + 1 == setup.steps {
+                memory.reset_peaks();
+            }
+            losses.push(pipeline.step(&setup.batch(step, microbatches))?.loss);
+            if step == 0 {
+                for parameter in pipeline.parameters() {
+                    let gradient = parameter.grad_to_vec()?.unwrap_or_default();
+                    gradients.insert(parameter.name().to_owned(), gradient);
+                }
+            }
+            optimizer.step(1e-3, 1.0)?;
+        }
+        Ok((losses, gradients, (memory.stats(), before)))
+    };
+    let all = launch(ranks, schedule.channel_capacity(), body)?;
+    let mut outcome =
+        Outcome { losses: Vec::new(), gradients: BTreeMap::new(), memory: Vec::new() };
+    for (losses, gradients, memory) in all {
+        for (name, gradient) in gradients {
+            // Both copies of a tied parameter hold the same sum.
+            if let Some(other) = outcome.gradients.get(&name).filter(|other| **other != gradient) {
+                let what =
+                    format!("{name}: copies differ in {} elements", differing(other, &gradient));
+                return Err(Error::Data(what));
+            }
+            outcome.gradients.insert(name, gradient);
+        }
+        outcome.losses = losses;
+        outcome.memory.push(memory);
+    }
+    Ok(outcome)
+}
+
+fn differing(a: &[f32], b: &[f32]) -> usize {
+    a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count()
+}
+
+/// ||a - b|| / ||b||.
+pub fn relative(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    difference / norm(&mut b.iter().map(|b| f64::from(*b))).max(1e-30)
+}
