@@ -37,7 +37,7 @@ pub use slimpipe_train as train;
 
 /// What a model and its training loop need.
 pub mod prelude {
-    pub use slimpipe_allocator::{Bytes, Memory};
+    pub use slimpipe_allocator::{Bytes, Memory, scope};
     pub use slimpipe_autograd::{
         CustomOp, GradCheck, KvCache, Parameter, RopeTable, Tensor, backward, no_grad,
     };
@@ -47,6 +47,7 @@ pub mod prelude {
         Batch, Pipeline, Sequence, SliceContext, Stage, StageInput, StageOutput, StageSpec,
     };
     pub use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+    pub use slimpipe_runtime::random::Random;
     pub use slimpipe_runtime::{DType, Device, RawTensor, Shape, team};
     pub use slimpipe_train::optimizer::{AdamW, AdamWConfig, clip_factor};
 }
