@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use slimpipe_allocator::scope;
 use slimpipe_ops as ops;
-use slimpipe_runtime::RawTensor;
+use slimpipe_ops::matmul::{matmul, matmul_into};
+use slimpipe_runtime::{DType, RawTensor};
 
 use crate::node::{Kind, Node};
 use crate::parameter::ParameterInner;
@@ -53,40 +54,56 @@ impl Backward<'_> {
     /// Adds `gradient` to the gradient of input `index`; does nothing if it wants none.
     ///
     /// # Errors
-    /// Out of memory, or shapes that do not fit.
+    /// A gradient of another shape or dtype than the input, out of memory.
     pub fn add(&mut self, index: usize, gradient: RawTensor) -> Result<()> {
         let Some(input) = &self.node.inputs[index] else { return Ok(()) };
+        input.check_gradient(self.node.name, &gradient)?;
         if let Kind::Parameter(parameter) = &input.kind {
             return if self.state.meta { Ok(()) } else { parameter.add(&gradient) };
         }
         let sum = match self.state.pending.remove(&input.id) {
             None => gradient,
-            Some(earlier) if earlier.shape() != gradient.shape() => {
-                let (expected, got) = (*earlier.shape(), *gradient.shape());
-                return Err(Error::GradientShape { op: self.node.name, expected, got });
-            }
             Some(earlier) => ops::elementwise::add_reusing(earlier, gradient)?,
         };
         self.state.put(input, sum);
         Ok(())
     }
 
-    /// Adds the matrix product `a b` to the gradient of input `index`, in place where another
-    /// gradient already waits there.
+    /// As [`Backward::add`] for a gradient that was summed in f32 for an input of `dtype`: parameters
+    /// take it as it is.
     ///
     /// # Errors
-    /// Out of memory, or shapes that do not fit.
+    /// As [`Backward::add`].
+    pub fn add_f32(&mut self, index: usize, gradient: RawTensor, dtype: DType) -> Result<()> {
+        if self.parameter(index).is_some() {
+            return self.add(index, gradient);
+        }
+        if !self.needs(index) {
+            return Ok(());
+        }
+        self.add(index, ops::cast::cast(&gradient, dtype)?)
+    }
+
+    /// Adds the matrix product `a b` to the gradient of input `index`: straight into a parameter's
+    /// accumulator, and in place where another gradient already waits.
+    ///
+    /// # Errors
+    /// Shapes or dtypes that do not fit, out of memory.
     pub fn add_product(&mut self, index: usize, a: &RawTensor, b: &RawTensor) -> Result<()> {
         let Some(input) = &self.node.inputs[index] else { return Ok(()) };
+        let into_sum = |sum: &mut RawTensor, overwrite| Ok(matmul_into(a, b, sum, overwrite)?);
         if let Some(mut earlier) = self.state.pending.remove(&input.id) {
-            if earlier.is_unique() {
-                ops::matmul::matmul_into(a, b, &mut earlier, false)?;
+            if earlier.layout().is_contiguous() && earlier.is_unique() {
+                into_sum(&mut earlier, false)?;
                 self.state.pending.insert(input.id, earlier);
                 return Ok(());
             }
             self.state.pending.insert(input.id, earlier);
         }
-        self.add(index, ops::matmul::matmul(a, b)?)
+        if self.accumulate(index, into_sum)? {
+            return Ok(());
+        }
+        self.add(index, matmul(a, b)?)
     }
 
     /// If input `index` is a parameter, lets `write` add to its f32 accumulator (or overwrite it,
@@ -160,7 +177,9 @@ impl TapeEnd {
 /// accumulators; that of the leaf `wanted` is returned (`None` if nothing reached it).
 ///
 /// # Errors
-/// The graph was already consumed, or a computation failed.
+/// A gradient of another shape or dtype than the root, a graph that was already consumed, or a
+/// computation that failed. Then some parameters' gradients may have been added to and others not:
+/// empty them before the next step.
 pub fn backward(
     root: TapeEnd,
     grad: RawTensor,
@@ -168,6 +187,7 @@ pub fn backward(
 ) -> Result<Option<RawTensor>> {
     let _no_grad = no_grad();
     let _layer = RestoreLayer(scope::current_layer());
+    root.0.check_gradient("backward", &grad)?;
     let mut state = State { pending: HashMap::new(), due: BinaryHeap::new(), meta: grad.is_meta() };
     state.put(&root.0, grad);
     drop(root);

@@ -1,3 +1,5 @@
+use slimpipe_runtime::{DType, Shape};
+
 /// What can go wrong when gradients are involved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,13 +18,13 @@ pub enum Error {
     /// `backward` on a tensor that no parameter leads to.
     #[error("backward: the tensor does not depend on any parameter, or was made under no_grad")]
     NoGraph,
-    /// `backward` without a gradient on a tensor that is not a scalar.
+    /// A tensor with more elements (or fewer) than the one a scalar has.
     #[error(
-        "backward: a tensor of shape {shape} is not a scalar; pass its gradient with backward_with"
+        "a tensor of shape {shape} is not a scalar: reduce it with sum or mean, or pass its gradient with backward_with"
     )]
     NotAScalar {
         /// The tensor's shape.
-        shape: slimpipe_runtime::Shape,
+        shape: Shape,
     },
     /// A gradient of another shape than its tensor.
     #[error("backward of `{op}`: gradient of shape {got} for a tensor of shape {expected}")]
@@ -30,9 +32,21 @@ pub enum Error {
         /// The operation that produced the gradient.
         op: &'static str,
         /// Shape of the tensor.
-        expected: slimpipe_runtime::Shape,
+        expected: Box<Shape>,
         /// Shape of the gradient.
-        got: slimpipe_runtime::Shape,
+        got: Box<Shape>,
+    },
+    /// A gradient of another dtype than its tensor.
+    #[error(
+        "backward of `{op}`: gradient of dtype {got} for a tensor of dtype {expected}; convert it with to_dtype"
+    )]
+    GradientDType {
+        /// The operation that produced the gradient.
+        op: &'static str,
+        /// Dtype of the tensor.
+        expected: DType,
+        /// Dtype of the gradient.
+        got: DType,
     },
     /// Slices whose backward does not run last in, first out.
     #[error(

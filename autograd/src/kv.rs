@@ -68,8 +68,8 @@ struct Write {
 }
 
 impl Function for Write {
-    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        drop(grad);
+    /// No tensor depends on a write, so no gradient flows in; it waits in the accumulator.
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, _: RawTensor) -> Result<()> {
         self.unlocked(cx)
     }
 
@@ -90,6 +90,8 @@ struct Attend {
     lse: RawTensor,
     chunks: Vec<Arc<KvChunk>>,
     open: Arc<Mutex<usize>>,
+    /// How many earlier slices were to run backward after this one.
+    turn: usize,
     scale: f32,
     offset: usize,
 }
@@ -97,11 +99,10 @@ struct Attend {
 impl Attend {
     fn take_turn(&self) -> Result<()> {
         let mut open = self.open.lock();
-        let slice = self.chunks.len() - 1;
-        if *open != slice + 1 {
-            return Err(Error::OutOfOrder { slice, expected: open.saturating_sub(1) });
+        if *open != self.turn + 1 {
+            return Err(Error::OutOfOrder { slice: self.turn, expected: open.saturating_sub(1) });
         }
-        *open = slice;
+        *open = self.turn;
         Ok(())
     }
 }
@@ -156,26 +157,32 @@ impl Tensor {
             start: offset,
             grads: Mutex::new(None),
         });
+        let chunks: Vec<_> = cache.chunks.iter().chain([&chunk]).cloned().collect();
+        let views: Vec<Chunk<'_>> = chunks.iter().map(|chunk| chunk.view()).collect();
+        let (out, lse) = ops::attend(self.raw(), &views, scale, offset)?;
+        drop(views);
         // The write's value is never read as a tensor: its node only orders backward.
         let write = Self::from_op("write_kv", chunk.k.clone(), &[k, v], || Write {
             chunk: chunk.clone(),
             dtype: k.dtype(),
         });
-        cache.chunks.push(chunk);
-        let views: Vec<Chunk<'_>> = cache.chunks.iter().map(|chunk| chunk.view()).collect();
-        let (out, lse) = ops::attend(self.raw(), &views, scale, offset)?;
+        let mut open = cache.open.lock();
         let result = Self::from_op("attention", out.clone(), &[self, &write], || Attend {
             q: self.raw().clone(),
             out,
             lse,
-            chunks: cache.chunks.clone(),
+            chunks,
             open: cache.open.clone(),
+            turn: *open,
             scale,
             offset,
         });
         if result.requires_grad() {
-            *cache.open.lock() += 1;
+            *open += 1;
         }
+        drop(open);
+        // Last, so that an attention that failed has not written.
+        cache.chunks.push(chunk);
         Ok(result)
     }
 }

@@ -41,7 +41,7 @@ pub use custom::CustomOp;
 pub use engine::{Backward, TapeEnd, backward};
 pub use error::{Error, Result};
 pub use grad_mode::{NoGrad, is_recording, no_grad};
-pub use gradcheck::GradCheck;
+pub use gradcheck::{GradCheck, gradcheck};
 pub use kv::KvCache;
 pub use node::Function;
 pub use parameter::{Gradient, Parameter};

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use slimpipe_allocator::scope;
-use slimpipe_runtime::RawTensor;
+use slimpipe_runtime::{DType, RawTensor, Shape};
 
-use crate::Result;
 use crate::engine::Backward;
 use crate::parameter::ParameterInner;
+use crate::{Error, Result};
 
 /// The backward of one operation. Consumed when it runs, so that what it saved is freed at once.
 pub trait Function: Send {
@@ -48,6 +48,9 @@ pub(crate) enum Kind {
 pub(crate) struct Node {
     pub id: u64,
     pub name: &'static str,
+    /// The tensor's, and so its gradient's.
+    shape: Shape,
+    dtype: DType,
     /// The layer scope the node was made in; its backward allocates under the same layer.
     pub layer: Option<u32>,
     pub inputs: Vec<Edge>,
@@ -55,10 +58,30 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(name: &'static str, inputs: Vec<Edge>, kind: Kind) -> Arc<Self> {
+    /// The node of `value`, the next on the tape.
+    pub(crate) fn new(
+        name: &'static str,
+        value: &RawTensor,
+        inputs: Vec<Edge>,
+        kind: Kind,
+    ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { id, name, layer: scope::current_layer(), inputs, kind })
+        let (shape, dtype, layer) = (*value.shape(), value.dtype(), scope::current_layer());
+        Arc::new(Self { id, name, shape, dtype, layer, inputs, kind })
+    }
+
+    /// Checks a gradient that `op` gives this node. A parameter accumulates any float dtype.
+    pub(crate) fn check_gradient(&self, op: &'static str, gradient: &RawTensor) -> Result<()> {
+        if *gradient.shape() != self.shape {
+            let (expected, got) = (self.shape.into(), (*gradient.shape()).into());
+            return Err(Error::GradientShape { op, expected, got });
+        }
+        if gradient.dtype() != self.dtype && !matches!(self.kind, Kind::Parameter(_)) {
+            let (expected, got) = (self.dtype, gradient.dtype());
+            return Err(Error::GradientDType { op, expected, got });
+        }
+        Ok(())
     }
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use slimpipe_allocator::{Region, scope};
 use slimpipe_ops as ops;
-use slimpipe_runtime::{DType, RawTensor};
+use slimpipe_runtime::{DType, Device, RawTensor, Shape};
 
 use crate::node::{Kind, Node};
 use crate::{Result, Tensor};
 
 pub(crate) struct ParameterInner {
     name: String,
+    shape: Shape,
+    device: Device,
     value: Mutex<RawTensor>,
     grad: Mutex<Gradient>,
 }
@@ -54,10 +56,13 @@ impl Parameter {
     pub fn new(name: impl Into<String>, value: RawTensor) -> Self {
         let inner = Arc::new(ParameterInner {
             name: name.into(),
-            value: Mutex::new(value),
+            shape: *value.shape(),
+            device: value.device(),
+            value: Mutex::new(value.clone()),
             grad: Mutex::default(),
         });
-        let node = Node::new("parameter", Vec::new(), Kind::Parameter(inner.clone()));
+        let kind = Kind::Parameter(inner.clone());
+        let node = Node::new("parameter", &value, Vec::new(), kind);
         Self { inner, node }
     }
 
@@ -114,25 +119,27 @@ impl Parameter {
 
 impl ParameterInner {
     fn buffer<'a>(&self, grad: &'a mut Gradient) -> Result<&'a mut RawTensor> {
-        if grad.buffer.is_none() {
-            let value = self.value.lock();
-            let _persistent = scope::place(Region::Persistent);
-            let buffer = RawTensor::empty(*value.shape(), DType::F32, value.device(), "gradient")?;
-            grad.buffer = Some(buffer);
-        }
-        Ok(grad.buffer.as_mut().expect("was filled above"))
+        let buffer = match grad.buffer.take() {
+            Some(buffer) => buffer,
+            None => {
+                let _persistent = scope::place(Region::Persistent);
+                RawTensor::empty(self.shape, DType::F32, self.device, "gradient")?
+            }
+        };
+        Ok(grad.buffer.insert(buffer))
     }
 
-    /// Lets `write` add to the accumulator; it is told whether to overwrite instead.
-    pub(crate) fn accumulate(
+    /// Lets `write` add to the accumulator; it is told whether to overwrite instead. If it fails, an
+    /// accumulator that was empty still is.
+    pub(crate) fn accumulate<R>(
         &self,
-        write: impl FnOnce(&mut RawTensor, bool) -> Result<()>,
-    ) -> Result<()> {
+        write: impl FnOnce(&mut RawTensor, bool) -> Result<R>,
+    ) -> Result<R> {
         let mut grad = self.grad.lock();
         let overwrite = !grad.filled;
-        write(self.buffer(&mut grad)?, overwrite)?;
+        let result = write(self.buffer(&mut grad)?, overwrite)?;
         grad.filled = true;
-        Ok(())
+        Ok(result)
     }
 
     /// Adds a gradient of any float dtype.
@@ -141,7 +148,7 @@ impl ParameterInner {
             if overwrite {
                 buffer.fill_zero()?;
             }
-            Ok(ops::elementwise::accumulate(buffer, gradient)?)
+            Ok(ops::elementwise::add_assign(buffer, gradient)?)
         })
     }
 }

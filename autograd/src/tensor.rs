@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use slimpipe_runtime::random::Random;
 use slimpipe_runtime::{DType, Device, Element, RawTensor, Shape};
 
 use crate::node::{Edge, Function, Kind, Node};
@@ -57,9 +58,36 @@ impl Tensor {
         Ok(RawTensor::zeros(shape, dtype, device)?.into())
     }
 
+    /// A tensor whose elements are all `value`, in a float dtype; a constant.
+    ///
+    /// # Errors
+    /// Not a float dtype, out of memory.
+    #[track_caller]
+    pub fn full(shape: impl Into<Shape>, value: f32, dtype: DType, device: Device) -> Result<Self> {
+        let mut raw = RawTensor::empty(shape, dtype, device, "full")?;
+        slimpipe_ops::elementwise::fill(&mut raw, value)?;
+        Ok(raw.into())
+    }
+
+    /// Normal numbers of mean 0 and standard deviation `std` (f32), element i being number i of
+    /// `random`; a constant.
+    ///
+    /// # Errors
+    /// Out of memory.
+    #[track_caller]
+    pub fn randn(
+        shape: impl Into<Shape>,
+        std: f32,
+        random: Random,
+        device: Device,
+    ) -> Result<Self> {
+        Ok(RawTensor::randn(shape, std, random, device)?.into())
+    }
+
     /// An input whose gradient [`backward`](crate::backward) can return.
     pub fn leaf(raw: RawTensor) -> Self {
-        Self { raw, node: Some(Node::new("leaf", Vec::new(), Kind::Leaf)), recipe: None }
+        let node = Node::new("leaf", &raw, Vec::new(), Kind::Leaf);
+        Self { raw, node: Some(node), recipe: None }
     }
 
     pub(crate) fn from_node(raw: RawTensor, node: Arc<Node>) -> Self {
@@ -97,7 +125,7 @@ impl Tensor {
             return raw.into();
         }
         let function: Box<dyn Function> = Box::new(function());
-        let node = Node::new(name, edges, Kind::Operation(Mutex::new(Some(function))));
+        let node = Node::new(name, &raw, edges, Kind::Operation(Mutex::new(Some(function))));
         Self { raw, node: Some(node), recipe: None }
     }
 
@@ -166,12 +194,12 @@ impl Tensor {
         Ok(self.raw.to_vec()?)
     }
 
-    /// The only element of an f32 tensor.
+    /// The only element of a tensor, as f32.
     ///
     /// # Errors
-    /// As [`Tensor::to_vec`], or more than one element.
+    /// More than one element, a meta tensor, or memory whose unit was closed.
     pub fn to_scalar(&self) -> Result<f32> {
-        match self.to_vec::<f32>()?[..] {
+        match slimpipe_ops::cast::cast(&self.raw, DType::F32)?.to_vec::<f32>()?[..] {
             [value] => Ok(value),
             _ => Err(Error::NotAScalar { shape: *self.shape() }),
         }
@@ -194,20 +222,15 @@ impl Tensor {
         if self.raw.elem_count() != 1 {
             return Err(Error::NotAScalar { shape: *self.shape() });
         }
-        let mut one = RawTensor::empty(*self.shape(), self.dtype(), self.device(), "backward")?;
-        slimpipe_ops::elementwise::fill(&mut one, 1.0)?;
-        self.backward_with(one)
+        let one = Self::full(*self.shape(), 1.0, self.dtype(), self.device())?;
+        self.backward_with(one.raw)
     }
 
     /// Runs backward from this tensor with its gradient.
     ///
     /// # Errors
-    /// As [`Tensor::backward`], or a gradient of another shape.
+    /// As [`Tensor::backward`], or a gradient of another shape or dtype.
     pub fn backward_with(&self, gradient: RawTensor) -> Result<()> {
-        if gradient.shape() != self.shape() {
-            let (expected, got) = (*self.shape(), *gradient.shape());
-            return Err(Error::GradientShape { op: "backward_with", expected, got });
-        }
         engine::backward(self.tape_end()?, gradient, None).map(|_| ())
     }
 }

@@ -1,6 +1,6 @@
 //! Moving elements into dense row-major order.
 
-use slimpipe_runtime::{Element, RawTensor, Result, team};
+use slimpipe_runtime::{Element, Error, RawTensor, Result, Shape, team};
 
 use crate::dispatch::{same_dtype, with_any};
 use crate::runs::{BLOCK, Runs, for_blocks};
@@ -12,6 +12,19 @@ use crate::runs::{BLOCK, Runs, for_blocks};
 #[track_caller]
 pub fn contiguous(x: &RawTensor) -> Result<RawTensor> {
     if x.layout().is_contiguous() { Ok(x.clone()) } else { copy(x) }
+}
+
+/// `x` under another shape; copied only if its strides do not allow a view.
+///
+/// # Errors
+/// Another number of elements, out of memory.
+#[track_caller]
+pub fn reshape(x: &RawTensor, shape: impl Into<Shape>) -> Result<RawTensor> {
+    let shape = shape.into();
+    match x.reshape(shape) {
+        Err(Error::NotContiguous { .. }) => copy(x)?.reshape(shape),
+        other => other,
+    }
 }
 
 /// A contiguous copy of any view.

@@ -22,7 +22,12 @@ impl Function for AddLike {
             let right = sum_to(&grad, self.shapes[1])?;
             cx.add(1, if self.sign < 0.0 { scale(&right, self.sign)? } else { right })?;
         }
-        cx.add(0, sum_to(&grad, self.shapes[0])?)
+        if cx.needs(0) {
+            let left = sum_to(&grad, self.shapes[0])?;
+            drop(grad);
+            cx.add(0, left)?;
+        }
+        Ok(())
     }
 }
 
@@ -35,17 +40,21 @@ struct MulLike {
 impl Function for MulLike {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
         let (a, b) = (self.a.value()?, self.b.value()?);
-        let da = binary(self.op, &grad, &b)?; // g b, or g / b
         if cx.needs(1) {
             let db = match self.op {
                 Binary::Divide => {
-                    scale(&binary(Binary::Divide, &binary(Binary::Multiply, &da, &a)?, &b)?, -1.0)?
+                    let over_b = binary(Binary::Divide, &binary(Binary::Multiply, &grad, &a)?, &b)?;
+                    scale(&binary(Binary::Divide, &over_b, &b)?, -1.0)?
                 }
                 _ => binary(Binary::Multiply, &grad, &a)?,
             };
             cx.add(1, sum_to(&db, *b.shape())?)?;
         }
-        cx.add(0, sum_to(&da, *a.shape())?)
+        if cx.needs(0) {
+            let da = binary(self.op, &grad, &b)?; // g b, or g / b
+            cx.add(0, sum_to(&da, *a.shape())?)?;
+        }
+        Ok(())
     }
 }
 

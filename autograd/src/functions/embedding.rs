@@ -1,5 +1,6 @@
 //! Embedding lookup: the gradient goes straight into the table's accumulator.
 
+use slimpipe_ops::copy::contiguous;
 use slimpipe_ops::embedding::{embedding, embedding_backward};
 use slimpipe_runtime::{DType, RawTensor, Shape};
 
@@ -14,22 +15,23 @@ struct Embedding {
 
 impl Function for Embedding {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        let direct =
-            cx.accumulate_only(0, |table| Ok(embedding_backward(&grad, &self.ids, table)?))?;
-        if !direct && cx.needs(0) {
-            let mut table = RawTensor::zeros(self.table, DType::F32, grad.device())?;
-            embedding_backward(&grad, &self.ids, &mut table)?;
-            cx.add(0, slimpipe_ops::cast::cast(&table, grad.dtype())?)?;
+        // Writing into an accumulator must not allocate: what is strided is copied before.
+        let (grad, ids) = (contiguous(&grad)?, contiguous(&self.ids)?);
+        let add = |table: &mut RawTensor| Ok(embedding_backward(&grad, &ids, table)?);
+        if cx.accumulate_only(0, add)? {
+            return Ok(());
         }
-        Ok(())
+        let mut table = RawTensor::zeros(self.table, DType::F32, grad.device())?;
+        add(&mut table)?;
+        cx.add_f32(0, table, grad.dtype())
     }
 }
 
 impl Tensor {
-    /// Rows `ids` (u32, [rows]) of the table `self` [vocab, width]: [rows, width].
+    /// Rows `ids` (u32, any shape) of the table `self` [vocab, width]: [ids..., width].
     ///
     /// # Errors
-    /// Shapes that do not fit, an id outside the table, out of memory.
+    /// Shapes or dtypes that do not fit, an id outside the table, out of memory.
     #[track_caller]
     pub fn embedding(&self, ids: &RawTensor) -> Result<Self> {
         let raw = embedding(self.raw(), ids)?;

@@ -1,7 +1,7 @@
 //! Matrix products. Gradients of weights go straight into their f32 accumulators.
 
-use slimpipe_ops::matmul::{matmul, matmul_into};
-use slimpipe_ops::reduce::sum_to;
+use slimpipe_ops::copy::reshape;
+use slimpipe_ops::matmul::matmul;
 use slimpipe_runtime::RawTensor;
 
 use crate::engine::Backward;
@@ -15,27 +15,18 @@ struct Linear {
     weight: RawTensor,
 }
 
-fn as_rows(x: &RawTensor) -> Result<RawTensor> {
-    let width = x.dims()[x.rank() - 1];
-    Ok(slimpipe_ops::copy::contiguous(x)?.reshape((x.elem_count() / width.max(1), width))?)
-}
-
 impl Function for Linear {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
         if cx.needs(1) {
             let x = self.x.value()?;
-            let (dy, x) = (as_rows(&grad)?, as_rows(&x)?);
-            let dy_t = dy.transpose(0, 1)?;
-            let into = |dw: &mut RawTensor, overwrite| Ok(matmul_into(&dy_t, &x, dw, overwrite)?);
-            if !cx.accumulate(1, into)? {
-                cx.add_product(1, &dy_t, &x)?;
-            }
+            cx.add_product(1, &as_rows(&grad)?.transpose(0, 1)?, &as_rows(&x)?)?;
         }
         drop(self.x);
         cx.add_product(0, &grad, &self.weight)
     }
 }
 
+/// c = a b: da = dc b^T, db = a^T dc.
 struct Matmul {
     a: Saved,
     b: Saved,
@@ -46,11 +37,10 @@ impl Function for Matmul {
         let b = self.b.value()?;
         if cx.needs(1) {
             let a = self.a.value()?;
-            if b.rank() == 2 {
-                cx.add_product(1, &as_rows(&a)?.transpose(0, 1)?, &as_rows(&grad)?)?;
-            } else {
-                cx.add(1, sum_to(&matmul(&transposed(&a)?, &grad)?, *b.shape())?)?;
-            }
+            // A right operand that the batch shares collects the gradients of all its rows.
+            let (a, grad) =
+                if b.rank() == 2 { (as_rows(&a)?, as_rows(&grad)?) } else { (a, grad.clone()) };
+            cx.add_product(1, &transposed(&a)?, &grad)?;
         }
         drop(self.a);
         if cx.needs(0) {
@@ -60,12 +50,19 @@ impl Function for Matmul {
     }
 }
 
+/// All dimensions but the last as one.
+fn as_rows(x: &RawTensor) -> Result<RawTensor> {
+    let (&width, rows) = x.dims().split_last().unwrap_or((&1, &[]));
+    Ok(reshape(x, (rows.iter().product(), width))?)
+}
+
 fn transposed(x: &RawTensor) -> Result<RawTensor> {
     Ok(x.transpose(x.rank() - 2, x.rank() - 1)?)
 }
 
 impl Tensor {
-    /// `self` [..., in] times the transpose of `weight` [out, in]: [..., out].
+    /// `self` [..., in] times the transpose of `weight` [out, in]: [..., out], y = x W^T. Add a bias
+    /// with [`Tensor::add`].
     ///
     /// # Errors
     /// Shapes or dtypes that do not fit, out of memory.

@@ -1,6 +1,6 @@
 //! Cross-entropy: on logits, and fused with the output layer.
 
-use slimpipe_ops::cross_entropy::{self as ops, HeadGrad};
+use slimpipe_ops::cross_entropy as ops;
 use slimpipe_ops::elementwise::scale;
 use slimpipe_runtime::RawTensor;
 
@@ -39,8 +39,9 @@ impl Tensor {
         Ok(Self::from_op("cross_entropy", loss, &[self], || Ready { gradient, head: false }))
     }
 
-    /// Output layer and loss in one: the summed cross-entropy of `self weight^T` against `labels`
-    /// (i64 [rows], -100 ignored), times `factor`, without ever holding all logits.
+    /// Output layer and loss in one: the summed cross-entropy of the logits `self weight^T` against
+    /// `labels` (i64 [rows], -100 ignored), times `factor`, for `self` [rows, width] and `weight`
+    /// [vocab, width]. No more than one block of logits is ever held.
     ///
     /// The weight's gradient is accumulated here, in forward, and the input's is saved. So the
     /// result must be the root of backward (put every factor into `factor`), and forward must not
@@ -50,24 +51,20 @@ impl Tensor {
     /// As [`Tensor::cross_entropy`].
     #[track_caller]
     pub fn head_loss(&self, weight: &Parameter, labels: &RawTensor, factor: f32) -> Result<Self> {
-        let value = weight.tensor();
+        let (x, head) = (self.raw(), weight.tensor());
         if !is_recording() {
-            let head = ops::head(self.raw(), value.raw(), labels, factor, HeadGrad::None)?;
-            return Ok(head.loss.into());
+            return Ok(ops::head_loss(x, head.raw(), labels, factor)?.into());
         }
-        let meta = self.raw().is_meta();
-        let mut head = None;
-        if meta {
-            head = Some(ops::head(self.raw(), value.raw(), labels, factor, HeadGrad::Full(None))?);
+        let run = |dweight: Option<(&mut RawTensor, bool)>| {
+            Ok(ops::head_loss_grad(x, head.raw(), labels, factor, dweight)?)
+        };
+        let (loss, gradient) = if x.is_meta() || head.raw().is_meta() {
+            run(None)? // shapes only: the accumulator is left alone
         } else {
-            weight.inner().accumulate(|dw, overwrite| {
-                let grad = HeadGrad::Full(Some((dw, overwrite)));
-                head = Some(ops::head(self.raw(), value.raw(), labels, factor, grad)?);
-                Ok(())
-            })?;
-        }
-        let ops::Head { loss, dx } = head.expect("one of the two branches ran");
-        let gradient = dx.expect("gradients were asked for");
-        Ok(Self::from_op("head_loss", loss, &[self], || Ready { gradient, head: true }))
+            weight.inner().accumulate(|dweight, overwrite| run(Some((dweight, overwrite))))?
+        };
+        // The weight is an input although its gradient is complete: a loss on constant rows, too, has
+        // a backward.
+        Ok(Self::from_op("head_loss", loss, &[self, &head], || Ready { gradient, head: true }))
     }
 }

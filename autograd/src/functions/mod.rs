@@ -2,10 +2,12 @@
 
 mod arithmetic;
 mod embedding;
+mod layer_norm;
 mod linear;
 mod loss;
-mod norm;
+mod operators;
 mod reduce;
+mod rms_norm;
 mod rope;
 mod swiglu;
 mod unary;

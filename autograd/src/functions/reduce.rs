@@ -1,7 +1,6 @@
 //! Sums, means and maxima.
 
-use slimpipe_ops::copy::copy;
-use slimpipe_ops::reduce::{keep_dim, max_last, sum_all, sum_to};
+use slimpipe_ops::reduce::{keep_dim, max_last, max_last_backward, sum_all, sum_to};
 use slimpipe_ops::softmax::{softmax, softmax_backward};
 use slimpipe_runtime::{RawTensor, Shape};
 
@@ -13,30 +12,19 @@ struct Sum(Shape);
 
 impl Function for Sum {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        cx.add(0, copy(&grad.broadcast_to(self.0)?)?)
+        cx.add(0, grad.broadcast_to(self.0)?)
     }
 }
 
 /// Routes the gradient to the element each maximum came from.
 struct Max {
     shape: Shape,
-    at: Vec<usize>,
+    at: RawTensor,
 }
 
 impl Function for Max {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        let mut dx = RawTensor::zeros(self.shape, grad.dtype(), grad.device())?;
-        if !dx.is_meta() {
-            let width = self.shape.dims()[self.shape.rank() - 1];
-            let size = grad.dtype().size();
-            let from = slimpipe_ops::copy::contiguous(&grad)?;
-            let (from, to) = (from.as_bytes("max")?, dx.as_bytes_mut("max")?);
-            for (row, (at, value)) in self.at.iter().zip(from.chunks_exact(size)).enumerate() {
-                let start = (row * width + at) * size;
-                to[start..start + size].copy_from_slice(value);
-            }
-        }
-        cx.add(0, dx)
+        cx.add(0, max_last_backward(&grad, &self.at, self.shape)?)
     }
 }
 

@@ -1,6 +1,8 @@
-//! Views: reshape, transpose, permute, narrow, broadcast. Nothing is copied or saved in forward.
+//! Views: reshape, transpose, permute, narrow, broadcast. Nothing is copied or saved in forward. And
+//! their opposite, concatenation.
 
-use slimpipe_ops::copy::{contiguous, narrow_backward};
+use slimpipe_ops::cat::{cat, narrow_backward};
+use slimpipe_ops::copy::{contiguous, reshape};
 use slimpipe_ops::reduce::sum_to;
 use slimpipe_runtime::{RawTensor, Shape};
 
@@ -12,7 +14,7 @@ struct Reshape(Shape);
 
 impl Function for Reshape {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        cx.add(0, contiguous(&grad)?.reshape(self.0)?)
+        cx.add(0, reshape(&grad, self.0)?)
     }
 }
 
@@ -45,6 +47,23 @@ impl Function for Broadcast {
     }
 }
 
+/// Holds the dimension and each part's extent along it.
+struct Cat {
+    dim: usize,
+    extents: Vec<usize>,
+}
+
+impl Function for Cat {
+    fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
+        let mut start = 0;
+        for (index, extent) in self.extents.into_iter().enumerate() {
+            cx.add(index, grad.narrow(self.dim, start, extent)?)?;
+            start += extent;
+        }
+        Ok(())
+    }
+}
+
 struct Identity;
 
 impl Function for Identity {
@@ -54,20 +73,45 @@ impl Function for Identity {
 }
 
 impl Tensor {
-    /// The same elements under another shape; copies only if the view is not contiguous.
+    /// The same elements under another shape; copies only if the strides do not allow a view.
     ///
     /// # Errors
     /// Another number of elements, out of memory.
     #[track_caller]
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let (shape, from) = (shape.into(), *self.shape());
-        let raw = match self.raw().reshape(shape) {
-            Err(slimpipe_runtime::Error::NotContiguous { .. }) => {
-                contiguous(self.raw())?.reshape(shape)?
-            }
-            other => other?,
-        };
+        let raw = reshape(self.raw(), shape)?;
         Ok(Self::from_op("reshape", raw, &[self], || Reshape(from)))
+    }
+
+    /// The view without dimension `dim`, whose extent is 1.
+    ///
+    /// # Errors
+    /// Another extent, or no such dimension.
+    pub fn squeeze(&self, dim: usize) -> Result<Self> {
+        let (raw, from) = (self.raw().squeeze(dim)?, *self.shape());
+        Ok(Self::from_op("squeeze", raw, &[self], || Reshape(from)))
+    }
+
+    /// The view with a dimension of extent 1 before dimension `dim` (or after the last).
+    ///
+    /// # Errors
+    /// No such place, or more dimensions than a tensor can have.
+    pub fn unsqueeze(&self, dim: usize) -> Result<Self> {
+        let (raw, from) = (self.raw().unsqueeze(dim)?, *self.shape());
+        Ok(Self::from_op("unsqueeze", raw, &[self], || Reshape(from)))
+    }
+
+    /// The tensors of `parts` behind one another along dimension `dim`; all other extents agree.
+    ///
+    /// # Errors
+    /// No part, shapes or dtypes that do not fit, out of memory.
+    #[track_caller]
+    pub fn cat(parts: &[&Self], dim: usize) -> Result<Self> {
+        let raws: Vec<&RawTensor> = parts.iter().map(|part| part.raw()).collect();
+        let raw = cat(&raws, dim)?;
+        let extents = || raws.iter().map(|raw| raw.dims()[dim]).collect();
+        Ok(Self::from_op("cat", raw, parts, || Cat { dim, extents: extents() }))
     }
 
     /// The view with its dimensions in the order `axes`.

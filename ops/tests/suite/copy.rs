@@ -1,5 +1,5 @@
 use half::{bf16, f16};
-use slimpipe_ops::copy::{contiguous, copy, copy_into};
+use slimpipe_ops::copy::{contiguous, copy, copy_into, reshape};
 use slimpipe_runtime::{DType, Device, Element, RawTensor};
 
 use super::util::{error, random, views};
@@ -60,6 +60,18 @@ fn only_what_is_not_contiguous_is_copied() {
     let x = random(&[4, 4], 0, DType::F32);
     assert!(contiguous(&x.narrow(0, 1, 2).unwrap()).unwrap().same_storage(&x));
     assert!(!contiguous(&x.narrow(1, 1, 2).unwrap()).unwrap().same_storage(&x));
+}
+
+#[test]
+fn reshaping_copies_only_where_strides_need_it() {
+    let x = random(&[4, 6], 0, DType::F32);
+    let columns = x.narrow(1, 1, 4).unwrap();
+    let split = reshape(&columns, (4, 2, 2)).unwrap();
+    assert!(split.same_storage(&x));
+    let flat = reshape(&columns, 16).unwrap();
+    assert!(!flat.same_storage(&x));
+    assert_eq!(flat.to_vec::<f32>().unwrap(), columns.to_vec::<f32>().unwrap());
+    assert!(error(reshape(&columns, 15)).contains("do not fill shape [15]"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! RMSNorm. Its output is cheap to make again, so whoever saves it saves a recipe.
 
-use slimpipe_ops::norm::{rms_norm, rms_norm_apply, rms_norm_backward};
+use slimpipe_ops::copy::contiguous;
+use slimpipe_ops::rms_norm::{rms_norm, rms_norm_apply, rms_norm_backward};
 use slimpipe_runtime::{DType, RawTensor};
 
 use crate::engine::Backward;
@@ -16,20 +17,19 @@ struct RmsNorm {
 
 impl Function for RmsNorm {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        let x = self.x.value()?;
+        // Writing into an accumulator must not allocate: what is strided is copied before.
+        let (x, grad) = (contiguous(&self.x.value()?)?, contiguous(&grad)?);
         let Self { weight, rstd, .. } = *self;
         let mut dx = RawTensor::empty(*x.shape(), x.dtype(), x.device(), "rms_norm_backward")?;
-        let mut ran = false;
-        let direct = cx.accumulate_only(1, |dweight| {
-            ran = true;
-            Ok(rms_norm_backward(&x, &weight, &rstd, &grad, &mut dx, Some(dweight))?)
-        })?;
-        if !direct && cx.needs(1) {
+        let mut run = |dweight: Option<&mut RawTensor>| {
+            Ok(rms_norm_backward(&x, &weight, &rstd, &grad, &mut dx, dweight)?)
+        };
+        if !cx.needs(1) {
+            run(None)?;
+        } else if !cx.accumulate_only(1, |dweight| run(Some(dweight)))? {
             let mut dweight = RawTensor::zeros(*weight.shape(), DType::F32, x.device())?;
-            rms_norm_backward(&x, &weight, &rstd, &grad, &mut dx, Some(&mut dweight))?;
-            cx.add(1, slimpipe_ops::cast::cast(&dweight, weight.dtype())?)?;
-        } else if !ran {
-            rms_norm_backward(&x, &weight, &rstd, &grad, &mut dx, None)?;
+            run(Some(&mut dweight))?;
+            cx.add_f32(1, dweight, weight.dtype())?;
         }
         drop((x, rstd, grad));
         cx.add(0, dx)
@@ -37,7 +37,8 @@ impl Function for RmsNorm {
 }
 
 impl Tensor {
-    /// Each row of the last dimension over its root mean square (plus `eps`), times `weight`.
+    /// RMSNorm of the rows of the last dimension: y = x w / sqrt(mean(x^2) + eps), for `weight`
+    /// [width].
     ///
     /// # Errors
     /// A weight of another width or dtype, out of memory.
