@@ -10,7 +10,7 @@ use slimpipe::train::trainer;
 #[derive(clap::Args)]
 pub struct Args {
     /// What each rank may hold.
-    #[arg(long, default_value = "24 MiB")]
+    #[arg(long, default_value = "32 MiB")]
     limit: String,
     /// Contexts are tried in steps of this many tokens; a multiple of 64.
     #[arg(long, default_value_t = 64)]
