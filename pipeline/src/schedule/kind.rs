@@ -45,8 +45,9 @@ impl FromStr for ScheduleKind {
             return Ok(kind);
         }
         let plain = name.to_lowercase().replace(['_', ' '], "-");
-        let similar = |kind: &Self| kind.name().starts_with(&plain) || plain.contains(kind.name());
-        let meant = Self::ALL.into_iter().rev().find(similar).filter(|_| !plain.is_empty());
+        let alike = |kind: &Self| kind.name().chars().zip(plain.chars()).take_while(|(a, b)| a == b);
+        let similar = |kind: &Self| alike(kind).count() > 2 || plain.contains(kind.name());
+        let meant = Self::ALL.into_iter().rev().find(similar);
         let hint = meant.map_or(String::new(), |kind| format!(" (did you mean `{kind}`?)"));
         let known = Self::ALL.map(Self::name).join(", ");
         Err(ScheduleError::UnknownName { name: name.to_owned(), hint, known })

@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use slimpipe_pipeline::schedule::{
-    Action, Schedule, ScheduleError, ScheduleKind, Unit, verify, verify_programs,
+    Action, Schedule, ScheduleError, ScheduleKind, Unit, dump, parse, verify, verify_programs,
 };
 
 use crate::sample::{any_schedule, schedule};
@@ -305,13 +305,158 @@ fn programs_of_other_ranks_or_another_number_of_them_are_refused() {
     ));
 }
 
+/// The verdict on a text for `schedule`.
+fn verdict(schedule: &Schedule, text: &str) -> String {
+    let programs = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    verify_programs(schedule, programs, 2).map_or_else(|e| e.to_string(), |_| "sound".to_owned())
+}
+
 #[test]
-fn a_break_names_rank_position_and_action() {
-    let schedule = schedule(ScheduleKind::SlimPipe, 2, 2, 1, 1);
-    let mut mutant = programs(&schedule);
-    mutant[1].remove(0);
-    let error = verify_programs(&schedule, mutant, 1).unwrap_err().to_string();
-    assert_eq!(error, "rank 1, action 0 (F0.0:0): its input was not received");
+fn every_rule_names_rank_action_and_reason() {
+    let two = schedule(ScheduleKind::SlimPipe, 2, 2, 1, 1);
+    let rank = [
+        "F0.0:0 sa0.0:0>1 F0.1:0 sa0.1:0>1 rg0.1:0<1 B0.1:0 rg0.0:0<1 B0.0:0 tied@1 step",
+        "ra0.0:0<0 F0.0:0 ra0.1:0<0 F0.1:0 B0.1:0 sg0.1:0>0 B0.0:0 sg0.0:0>0 tied@0 step",
+    ];
+    assert_eq!(dump(&two), format!("rank 0: {}\nrank 1: {}\n", rank[0], rank[1]));
+    // In the program of a rank, the first occurrence of a text is replaced.
+    let cases = [
+        (0, "step", "step step", "action 10 (step): it comes after the optimizer step"),
+        (0, "step", "F0.0:0 step", "action 9 (F0.0:0): it runs forward a second time"),
+        (
+            0,
+            "F0.0:0",
+            "F0.0:1",
+            "action 0 (F0.0:1): there are 1 microbatches, 2 slices and 1 chunks",
+        ),
+        (0, "F0.0:0", "F0.1:0", "action 0 (F0.1:0): slices run forward in order: slice 0 is next"),
+        (
+            0,
+            "sa0.0:0>1",
+            "sa0.1:0>1",
+            "action 1 (sa0.1:0>1): there is no output to send: its forward has not run, or it was sent already",
+        ),
+        (
+            0,
+            "sa0.0:0>1",
+            "sa0.0:0>0",
+            "action 1 (sa0.0:0>0): the other end of its output is on rank 1",
+        ),
+        (0, "sa0.1:0>1 ", "", "action 3 (rg0.1:0<1): its output was not sent"),
+        (0, "F0.0:0", "rg0.0:0<1 F0.0:0", "action 0 (rg0.0:0<1): it is not in flight"),
+        (
+            0,
+            "rg0.1:0<1",
+            "rg0.1:0<1 rg0.1:0<1",
+            "action 5 (rg0.1:0<1): its gradient was received already",
+        ),
+        (
+            0,
+            "rg0.1:0<1",
+            "rg0.1:0<0",
+            "action 4 (rg0.1:0<0): the other end of its gradient is on rank 1",
+        ),
+        (
+            0,
+            "rg0.1:0<1",
+            "rg0.0:0<1",
+            "action 4 (rg0.0:0<1): the next message from rank 1 is for 0.1:0",
+        ),
+        (0, "rg0.1:0<1 ", "", "action 4 (B0.1:0): its gradient was not received"),
+        (
+            0,
+            "B0.1:0",
+            "ra0.1:0<1",
+            "action 5 (ra0.1:0<1): its input does not travel: the model ends here",
+        ),
+        (0, "B0.1:0", "B0.1:0 B0.1:0", "action 6 (B0.1:0): it is not in flight"),
+        (
+            0,
+            "B0.1:0",
+            "B0.0:0",
+            "action 5 (B0.0:0): slices run backward last in, first out: slice 1 is next",
+        ),
+        (
+            0,
+            "tied@1",
+            "tied@0",
+            "action 8 (tied@0): the stage at the model's other end is on rank 1",
+        ),
+        (0, "tied@1", "tied@1 tied@1", "action 9 (tied@1): it comes a second time"),
+        (0, "tied@1 ", "", "action 8 (step): tied gradients were not added"),
+        (0, "B0.0:0 ", "", "action 7 (tied@1): only 1 of 2 units ran backward"),
+        (0, "F0.1:0", "step", "action 2 (step): only 0 of 2 units ran backward"),
+        (1, "ra0.0:0<0 ", "", "action 0 (F0.0:0): its input was not received"),
+        (
+            1,
+            "ra0.0:0<0",
+            "ra0.0:0<1",
+            "action 0 (ra0.0:0<1): the other end of its input is on rank 0",
+        ),
+        (
+            1,
+            "ra0.0:0<0",
+            "ra0.0:0<0 ra0.0:0<0",
+            "action 1 (ra0.0:0<0): its input was received already",
+        ),
+        (1, "F0.0:0", "F0.0:0 ra0.0:0<0", "action 2 (ra0.0:0<0): its forward has run already"),
+        (1, "F0.0:0", "F0.0:0 B0.0:0", "action 2 (B0.0:0): only 1 of its 2 slices ran forward"),
+        (
+            1,
+            "B0.1:0",
+            "sa0.1:0>0",
+            "action 4 (sa0.1:0>0): its output does not travel: the model ends here",
+        ),
+        (
+            1,
+            "B0.1:0",
+            "sg0.1:0>0",
+            "action 4 (sg0.1:0>0): there is no gradient to send: its backward has not run, or it was sent already",
+        ),
+        (
+            1,
+            "sg0.1:0>0",
+            "sg0.1:0>1",
+            "action 5 (sg0.1:0>1): the other end of the gradient of its input is on rank 0",
+        ),
+        (1, "sg0.0:0>0 ", "", "action 7 (tied@0): the gradient of the input of 0.0:0 was not sent"),
+    ];
+    for (at, from, to, expected) in cases {
+        let mut text = String::new();
+        for (number, program) in rank.iter().enumerate() {
+            let program =
+                if number == at { program.replacen(from, to, 1) } else { (*program).to_owned() };
+            text += &format!("rank {number}: {program}\n");
+        }
+        assert_eq!(verdict(&two, &text), format!("rank {at}, {expected}"));
+    }
+}
+
+#[test]
+fn chunks_of_one_rank_hand_over_in_order() {
+    let one = schedule(ScheduleKind::SlimPipe, 1, 1, 1, 2);
+    let sound = "rank 0: F0.0:0 F0.0:1 B0.0:1 B0.0:0 step";
+    let cases = [
+        ("F0.0:0 F0.0:1", "F0.0:1 F0.0:0", "action 0 (F0.0:1): 0.0:0 has not run forward"),
+        ("B0.0:1 B0.0:0", "B0.0:0 B0.0:1", "action 2 (B0.0:0): 0.0:1 has not run backward"),
+        (
+            "F0.0:1",
+            "sa0.0:0>0",
+            "action 1 (sa0.0:0>0): its output does not travel: its other end is on this rank",
+        ),
+        (
+            "step",
+            "tied@0",
+            "action 4 (tied@0): no stage at an end of the model has its other end elsewhere",
+        ),
+    ];
+    assert_eq!(verdict(&one, sound), "sound");
+    for (from, to, expected) in cases {
+        assert_eq!(verdict(&one, &sound.replacen(from, to, 1)), format!("rank 0, {expected}"));
+    }
+    let cut = "rank 0: F0.0:0 F0.0:1 B0.0:1 B0.0:0";
+    let expected = "rank 0: the program ends after 4 actions without an optimizer step";
+    assert_eq!(verdict(&one, cut), expected);
 }
 
 proptest! {

@@ -144,6 +144,7 @@ impl<'a> Rules<'a> {
         self.expect_exists(unit)?;
         self.expect_peer(self.after(unit), from, "its gradient")?;
         must(self.is_in_flight(unit), || "it is not in flight".to_owned())?;
+        must(!self.outputs.contains(&unit), || "its output was not sent".to_owned())?;
         must(self.gradients.insert(unit), || "its gradient was received already".to_owned())
     }
 
@@ -165,7 +166,6 @@ impl<'a> Rules<'a> {
             self.sequences.remove(&key);
             self.drained.insert(key);
         }
-        must(!self.outputs.contains(&unit), || "its output was not sent".to_owned())?;
         match self.after(unit) {
             None => {}
             Some((rank, _)) if rank != self.rank => {
@@ -207,9 +207,6 @@ impl<'a> Rules<'a> {
 
     fn optimizer_step(&mut self) -> Verdict {
         self.expect_complete()?;
-        if let Some(unit) = self.input_gradients.iter().min() {
-            return Err(format!("the gradient of {unit}'s input was not sent"));
-        }
         let needs_tied = self.schedule.placement().other_end(self.rank).is_some();
         must(self.tied || !needs_tied, || "tied gradients were not added".to_owned())?;
         self.stepped = true;
@@ -240,10 +237,14 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// All units have run forward and backward.
+    /// All units have run forward and backward, and nobody waits for anything of theirs.
     fn expect_complete(&self) -> Verdict {
         let (finished, units) = (self.finished, self.schedule.units());
-        must(finished == units, || format!("only {finished} of {units} units ran backward"))
+        must(finished == units, || format!("only {finished} of {units} units ran backward"))?;
+        match self.input_gradients.iter().min() {
+            None => Ok(()),
+            Some(unit) => Err(format!("the gradient of the input of {unit} was not sent")),
+        }
     }
 
     fn before(&self, unit: Unit) -> Option<(u32, u32)> {
