@@ -21,22 +21,22 @@ fn max(z: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn sum_exp(z: &[f32], max: f32) -> f32 {
+fn sum_exp<const FUSED: bool>(z: &[f32], max: f32) -> f32 {
     let mut lanes = [0f32; 16];
     let (full, rest) = z.as_chunks::<16>();
     for chunk in full {
         for (lane, &z) in lanes.iter_mut().zip(chunk) {
-            *lane += exp(z - max);
+            *lane += exp::<FUSED>(z - max);
         }
     }
-    let tail: f32 = rest.iter().map(|&z| exp(z - max)).sum();
+    let tail: f32 = rest.iter().map(|&z| exp::<FUSED>(z - max)).sum();
     lanes.iter().sum::<f32>() + tail
 }
 
 #[inline(always)]
-fn row_loss(z: &[f32], label: i64) -> (f32, f32, f32) {
+fn row_loss<const FUSED: bool>(z: &[f32], label: i64) -> (f32, f32, f32) {
     let max = max(z);
-    let sum = sum_exp(z, max);
+    let sum = sum_exp::<FUSED>(z, max);
     (max, sum, max + sum.ln() - z[label as usize])
 }
 
@@ -44,7 +44,7 @@ multiversion! {
     fn loss_rows(z: &[f32], labels: &[i64], losses: &mut [f32]) {
         let vocab = z.len() / labels.len();
         for ((z, &label), loss) in z.chunks_exact(vocab).zip(labels).zip(losses) {
-            *loss = if label == IGNORE { 0.0 } else { row_loss(z, label).2 };
+            *loss = if label == IGNORE { 0.0 } else { row_loss::<FUSED>(z, label).2 };
         }
     }
 }
@@ -58,11 +58,11 @@ multiversion! {
                 z.fill(0.0);
                 continue;
             }
-            let (max, sum, row) = row_loss(z, label);
+            let (max, sum, row) = row_loss::<FUSED>(z, label);
             *loss = row;
             let factor = scale / sum;
             for z in z.iter_mut() {
-                *z = exp(*z - max) * factor;
+                *z = exp::<FUSED>(*z - max) * factor;
             }
             z[label as usize] -= scale;
         }

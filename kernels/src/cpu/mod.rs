@@ -11,10 +11,15 @@ pub mod norm;
 pub mod peak;
 pub mod reduce;
 pub mod rope;
+mod scratch;
 pub mod simd;
 pub mod softmax;
 pub mod swiglu;
+#[cfg(test)]
+mod testing;
 pub mod threads;
+mod transpose;
 pub mod unary;
+mod words;
 
 pub use micro::Path;

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use half::bf16;
 
-use super::micro::{Multiply, NR, Strides, tile};
+use super::micro::{MAX_ROWS, Multiply, NR, Operands, Path, Strides, tile};
+use super::scratch::Buffer;
 use super::threads::Threads;
 
 /// The arithmetic a peak is measured for.
@@ -27,33 +28,33 @@ pub fn peak_gflops(threads: &Threads, kind: PeakKind) -> f64 {
 }
 
 fn measure<T: Multiply>(threads: &Threads) -> f64 {
-    const ROWS: usize = 12;
-    const STEPS: usize = 64;
-    const REPEAT: usize = 600;
+    match T::best_path() {
+        Path::Amx => measure_tiles::<T, 32>(threads),
+        _ => measure_tiles::<T, 12>(threads),
+    }
+}
+
+fn measure_tiles<T: Multiply, const ROWS: usize>(threads: &Threads) -> f64 {
+    // So many steps that loading and storing C does not count; all rows of A and all steps of B are
+    // the same few words, so that they stay in the first-level cache.
+    const STEPS: usize = 2048;
+    const REPEAT: usize = 20;
     let path = T::best_path();
-    let (a, b) = (vec![0u32; ROWS * STEPS], vec![0u32; NR * STEPS]);
+    let (mut a, mut b) = (Buffer::default(), Buffer::default());
+    let (a, b): (&[u32], &[u32]) = (a.fit(STEPS), b.fit(NR));
+    let strides = Strides { row: 0, step: 1 };
     let flops = (2 * T::PER_WORD * ROWS * NR * STEPS * REPEAT * threads.size()) as f64;
     let mut best = 0f64;
     for _ in 0..12 {
         let start = Instant::now();
         threads.run(threads.size(), |_| {
-            let mut c = [0f32; ROWS * NR];
+            let _entered = path.enter();
+            let (a, b) = (a.as_ptr(), b.as_ptr());
+            let operands = Operands { steps: STEPS, a, strides, b, ldb: 0 };
+            let mut c = [0f32; MAX_ROWS * NR];
             for _ in 0..REPEAT {
-                let strides = Strides { row: 1, step: ROWS };
                 // SAFETY: the path is this machine's best; the slices have exactly the sizes read.
-                unsafe {
-                    tile::<T, ROWS>(
-                        path,
-                        STEPS,
-                        a.as_ptr(),
-                        strides,
-                        b.as_ptr(),
-                        NR,
-                        c.as_mut_ptr(),
-                        NR,
-                        true,
-                    )
-                };
+                unsafe { tile::<T, ROWS>(path, operands, c.as_mut_ptr(), NR, true) };
             }
             black_box(c);
         });

@@ -7,9 +7,9 @@ multiversion! {
     fn forward_rows<T: Scalar>(x: &[T], width: usize, y: &mut [T]) {
         for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
             let max = x.iter().fold(f32::NEG_INFINITY, |max, x| max.max(x.to_f32()));
-            let sum: f32 = x.iter().map(|x| exp(x.to_f32() - max)).sum();
+            let sum: f32 = x.iter().map(|x| exp::<FUSED>(x.to_f32() - max)).sum();
             for (y, x) in y.iter_mut().zip(x) {
-                *y = T::from_f32(exp(x.to_f32() - max) / sum);
+                *y = T::from_f32(exp::<FUSED>(x.to_f32() - max) / sum);
             }
         }
     }

@@ -10,7 +10,7 @@ multiversion! {
     fn forward_block<T: Scalar>(gate: &[T], up: &[T], out: &mut [T]) {
         for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
             let g = gate.to_f32();
-            *out = T::from_f32(g * sigmoid(g) * up.to_f32());
+            *out = T::from_f32(g * sigmoid::<FUSED>(g) * up.to_f32());
         }
     }
 }
@@ -20,7 +20,7 @@ multiversion! {
         let inputs = gate.iter().zip(up).zip(dout);
         for (((gate, up), d), (dgate, dup)) in inputs.zip(dgate.iter_mut().zip(dup)) {
             let (g, u, d) = (gate.to_f32(), up.to_f32(), d.to_f32());
-            let s = sigmoid(g);
+            let s = sigmoid::<FUSED>(g);
             *dup = T::from_f32(d * g * s);
             *dgate = T::from_f32(d * u * s * (1.0 + g * (1.0 - s)));
         }

@@ -4,13 +4,19 @@
 //! becomes a pool worker. Tasks are numbered by the shape of the problem; which thread runs a task
 //! is left to timing, what a task computes is not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod team;
 
-/// A fixed number of threads: the caller plus `size - 1` pool workers. Cheap to clone.
+use std::sync::Arc;
+
+use team::Team;
+
+/// A fixed number of threads: the caller plus `size - 1` helpers. Cheap to clone.
+///
+/// A team works on one kernel at a time: while it does, another thread's call (or a call from
+/// inside a task) runs alone, with the same results.
 #[derive(Clone, Default)]
 pub struct Threads {
-    helpers: Option<Arc<rayon::ThreadPool>>,
+    helpers: Option<Arc<Team>>,
 }
 
 impl std::fmt::Debug for Threads {
@@ -25,46 +31,24 @@ impl Threads {
     /// # Errors
     /// The operating system refused to start a thread.
     pub fn new(size: usize) -> std::io::Result<Self> {
-        if size <= 1 {
-            return Ok(Self::default());
-        }
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(size - 1)
-            .thread_name(|i| format!("slimpipe-helper-{}", i + 1))
-            .build()
-            .map(|pool| Self { helpers: Some(Arc::new(pool)) })
-            .map_err(std::io::Error::other)
+        let helpers = if size > 1 { Some(Arc::new(Team::new(size - 1)?)) } else { None };
+        Ok(Self { helpers })
     }
 
     /// Number of threads in the team, the caller included.
     pub fn size(&self) -> usize {
-        1 + self.helpers.as_ref().map_or(0, |pool| pool.current_num_threads())
+        1 + self.helpers.as_ref().map_or(0, |team| team.helpers())
     }
 
     /// Runs `task(0)`, ..., `task(count - 1)`, each exactly once, and returns when all are done.
+    /// Tasks begin in the order of their numbers.
     ///
-    /// A panic in a task reaches the caller after the other tasks ended.
+    /// A panic in a task reaches the caller after the other threads stopped.
     pub fn run(&self, count: usize, task: impl Fn(usize) + Sync) {
-        let Some(pool) = self.helpers.as_ref().filter(|_| count > 1) else {
-            (0..count).for_each(task);
-            return;
-        };
-        let next = AtomicUsize::new(0);
-        let drain = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    return;
-                }
-                task(index);
-            }
-        };
-        pool.in_place_scope(|scope| {
-            for _ in 1..self.size().min(count) {
-                scope.spawn(|_| drain());
-            }
-            drain();
-        });
+        match &self.helpers {
+            Some(team) if count > 1 => team.run(count, &task),
+            _ => (0..count).for_each(task),
+        }
     }
 
     /// Cuts `data` into chunks of `size` (the last may be shorter) and runs `task(i, chunk i)` on each.
@@ -118,6 +102,11 @@ pub(crate) struct Shared<T>(pub(crate) *mut T);
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
+    /// Where element `index` would be.
+    pub(crate) fn at(&self, index: usize) -> *mut T {
+        self.0.wrapping_add(index)
+    }
+
     /// Elements `start..start + len`.
     ///
     /// # Safety
@@ -131,6 +120,8 @@ impl<T> Shared<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -138,11 +129,67 @@ mod tests {
         for size in [0, 1, 2, 5] {
             let team = Threads::new(size).unwrap();
             assert_eq!(team.size(), size.max(1));
-            let hits: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
-            team.run(100, |i| {
-                hits[i].fetch_add(1, Ordering::Relaxed);
+            for count in [0, 1, 2, 100] {
+                let hits: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                team.run(count, |i| {
+                    hits[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn many_short_jobs_with_pauses_lose_no_task() {
+        let team = Threads::new(3).unwrap();
+        let total = AtomicUsize::new(0);
+        for job in 0..2000usize {
+            team.run(7, |i| {
+                total.fetch_add(i, Ordering::Relaxed);
             });
-            assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
+            // Some pauses are long enough for helpers to fall asleep.
+            if job.is_multiple_of(500) {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+        assert_eq!(total.into_inner(), 2000 * 21);
+    }
+
+    #[test]
+    fn calls_from_several_threads_and_from_inside_a_task_work() {
+        let team = Threads::new(3).unwrap();
+        let total = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        team.run(4, |_| {
+                            team.run(5, |i| {
+                                total.fetch_add(i, Ordering::Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 4 * 50 * 4 * 10);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_works_on() {
+        let team = Threads::new(3).unwrap();
+        for culprit in 0..20 {
+            let run = std::panic::AssertUnwindSafe(|| {
+                team.run(20, |i| assert!(i != culprit, "task {culprit} fails"));
+            });
+            let panic = std::panic::catch_unwind(run).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(message.contains(&format!("task {culprit} fails")), "{message}");
+            let total = AtomicUsize::new(0);
+            team.run(10, |i| {
+                total.fetch_add(i, Ordering::Relaxed);
+            });
+            assert_eq!(total.into_inner(), 45);
         }
     }
 }

@@ -18,7 +18,7 @@ pub enum Unary {
     Tanh,
     /// 1 / (1 + e^-x)
     Sigmoid,
-    /// x sigmoid(x)
+    /// x sigmoid::<false>(x)
     Silu,
     /// x Phi(x) with Phi the normal distribution function.
     Gelu,
@@ -64,13 +64,13 @@ impl Unary {
     /// f(x).
     pub fn value(self, x: f32) -> f32 {
         match self {
-            Self::Exp => exp(x),
+            Self::Exp => exp::<false>(x),
             Self::Log => x.ln(),
             Self::Sqrt => x.sqrt(),
             Self::Rsqrt => 1.0 / x.sqrt(),
             Self::Tanh => x.tanh(),
-            Self::Sigmoid => sigmoid(x),
-            Self::Silu => x * sigmoid(x),
+            Self::Sigmoid => sigmoid::<false>(x),
+            Self::Silu => x * sigmoid::<false>(x),
             Self::Gelu => x * phi(x),
             Self::Relu => x.max(0.0),
         }
@@ -79,13 +79,13 @@ impl Unary {
     /// f'(x).
     pub fn derivative(self, x: f32) -> f32 {
         match self {
-            Self::Exp => exp(x),
+            Self::Exp => exp::<false>(x),
             Self::Log => 1.0 / x,
             Self::Sqrt => 0.5 / x.sqrt(),
             Self::Rsqrt => -0.5 / (x * x.sqrt()),
             Self::Tanh => 1.0 - x.tanh() * x.tanh(),
-            Self::Sigmoid => sigmoid(x) * (1.0 - sigmoid(x)),
-            Self::Silu => sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),
+            Self::Sigmoid => sigmoid::<false>(x) * (1.0 - sigmoid::<false>(x)),
+            Self::Silu => sigmoid::<false>(x) * (1.0 + x * (1.0 - sigmoid::<false>(x))),
             Self::Gelu => phi(x) + x * (-0.5 * x * x).exp() * 0.398_942_3,
             Self::Relu => f32::from(u8::from(x > 0.0)),
         }

@@ -59,7 +59,7 @@ pub fn backward<T: Multiply>(
     accumulate_dq: bool,
 ) {
     backward_on(
-        T::best_path(),
+        if T::best_path() == Path::Amx { Path::Avx512 } else { T::best_path() },
         threads,
         shape,
         q,
@@ -328,7 +328,7 @@ multiversion! {
                 let (p, ds) = (&mut p[lane..lane + NR], &mut ds[lane..lane + NR]);
                 let (lse, delta) = (&lse[lane..lane + NR], &delta[lane..lane + NR]);
                 for i in 0..NR {
-                    let value = exp(p[i] * scale - lse[i]);
+                    let value = exp::<FUSED>(p[i] * scale - lse[i]);
                     p[i] = if from + i >= visible { value } else { 0.0 };
                     ds[i] = scale * p[i] * (ds[i] - delta[i]);
                 }

@@ -1,7 +1,7 @@
 //! What forward and backward share: packed blocks, lanes of queries, masks.
 
 use super::{Chunk, Rows, Shape};
-use crate::cpu::micro::{Multiply, NR, Path, Strides, tile};
+use crate::cpu::micro::{Multiply, NR, Operands, Path, Strides, tile};
 use crate::cpu::simd::{exp, multiversion};
 
 /// Keys of a block.
@@ -209,17 +209,9 @@ impl Product<'_> {
                 unsafe {
                     let a = a.as_ptr().add(row * strides.row);
                     let c = c.as_mut_ptr().add(row * ldc + col);
-                    tile::<T, ROWS>(
-                        path,
-                        steps,
-                        a,
-                        strides,
-                        b.as_ptr().add(col),
-                        ldb,
-                        c,
-                        ldc,
-                        accumulate,
-                    );
+                    let b = b.as_ptr().add(col);
+                    let operands = Operands { steps, a, strides, b, ldb };
+                    tile::<T, ROWS>(path, operands, c, ldc, accumulate);
                 }
             }
         }
@@ -264,13 +256,13 @@ multiversion! {
                 let new = if top > max[i] { top } else { max[i] };
                 // Nothing seen yet: any finite base keeps exp(-inf - base) at 0.
                 base[i] = if new == f32::NEG_INFINITY { 0.0 } else { new };
-                alpha[i] = exp(max[i] - base[i]);
+                alpha[i] = exp::<FUSED>(max[i] - base[i]);
                 max[i] = new;
             }
             for s in s.chunks_exact_mut(lanes) {
                 let s = &mut s[lane..lane + NR];
                 for i in 0..NR {
-                    let p = exp(s[i] * scale - base[i]);
+                    let p = exp::<FUSED>(s[i] * scale - base[i]);
                     s[i] = p;
                     added[i] += p;
                 }

@@ -62,7 +62,16 @@ pub fn forward<T: Multiply>(
     lse: &mut [f32],
     merge: bool,
 ) {
-    forward_on(T::best_path(), threads, shape, q, chunks, out, lse, merge);
+    forward_on(
+        if T::best_path() == Path::Amx { Path::Avx512 } else { T::best_path() },
+        threads,
+        shape,
+        q,
+        chunks,
+        out,
+        lse,
+        merge,
+    );
 }
 
 /// As [`forward`] on a path of one's choice; for tests.

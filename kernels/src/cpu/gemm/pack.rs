@@ -1,151 +1,132 @@
-//! Packing: lanes (rows of A, columns of B) side by side, step after step.
+//! Packing: operands into panels that register kernels read.
+//!
+//! A panel of *lanes* has rows side by side, step after step: word w of row i at `w * lanes + i`. A
+//! panel of *rows* keeps rows dense: word w of row i at `i * steps + w`.
 
 use super::MatRef;
 use crate::cpu::micro::Multiply;
-use crate::cpu::threads::Threads;
+use crate::cpu::simd::prefetch;
+use crate::cpu::transpose::transpose;
+use crate::cpu::words::words_along;
 
-/// Lanes that one task packs.
-const TASK: usize = 96;
+/// Steps that are fetched ahead of their use.
+const AHEAD: usize = 8;
 
-/// Packs words `first..first + steps` of the rows of `view` into panels of `lanes` rows: word w of
-/// row i lies in panel i / lanes at `w * lanes + i % lanes`. Missing rows and elements are zero.
-pub(super) fn pack<T: Multiply>(
-    threads: &Threads,
-    view: MatRef<'_, T>,
-    first: usize,
-    steps: usize,
-    lanes: usize,
-    out: &mut Vec<u32>,
-) {
-    let panels = view.rows().div_ceil(lanes);
-    let len = panels * steps * lanes;
-    if out.len() < len {
-        out.resize(len, 0);
-    }
-    let per_task = (TASK / lanes).max(1);
-    threads.chunks(&mut out[..len], per_task * steps * lanes, |task, out| {
-        for (i, panel) in out.chunks_exact_mut(steps * lanes).enumerate() {
-            let start = (task * per_task + i) * lanes;
-            let rows = lanes.min(view.rows() - start);
-            pack_panel(view.narrow_rows(start, rows), first, steps, lanes, panel);
-        }
-    });
+/// Part of a view's rows and of their words.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a, T> {
+    /// The rows of one panel, or fewer at the matrix's edge.
+    pub view: MatRef<'a, T>,
+    /// The first word of each row.
+    pub first: usize,
+    /// Words of each row; those behind the matrix's edge are zero.
+    pub steps: usize,
 }
 
-fn pack_panel<T: Multiply>(
-    view: MatRef<'_, T>,
-    first: usize,
-    steps: usize,
-    lanes: usize,
-    panel: &mut [u32],
-) {
-    let (row_stride, col_stride) = view.strides();
-    let (data, rows) = (view.data(), view.rows());
-    let element = first * T::PER_WORD;
-    // Steps whose elements all exist; a last odd element of bf16 is paired with zero below.
-    let whole = ((view.cols() - element) / T::PER_WORD).min(steps);
-    if rows < lanes {
-        panel.fill(0);
+impl<T: Multiply> Source<'_, T> {
+    /// Words whose elements all exist.
+    fn whole(&self) -> usize {
+        let elements = self.view.cols().saturating_sub(self.first * T::PER_WORD);
+        (elements / T::PER_WORD).min(self.steps)
     }
-    if row_stride == 1 {
-        pack_rows_dense::<T>(&data[element * col_stride..], rows, col_stride, whole, lanes, panel);
-    } else if col_stride == 1 {
-        let words = Rows { data: &data[element..], row_stride };
-        words.transpose(rows, whole, lanes, panel);
-    } else {
-        for (step, line) in panel.chunks_exact_mut(lanes).take(whole).enumerate() {
-            for (row, word) in line[..rows].iter_mut().enumerate() {
-                let at = |e: usize| {
-                    data[row * row_stride + (element + step * T::PER_WORD + e) * col_stride]
-                };
-                *word = T::word(at(0), at(T::PER_WORD - 1));
-            }
-        }
-    }
-    if whole < steps {
-        let line = &mut panel[whole * lanes..][..lanes];
-        for (row, word) in line[..rows].iter_mut().enumerate() {
-            let last = data[row * row_stride + (element + whole * T::PER_WORD) * col_stride];
-            *word = T::word(last, T::default());
-        }
-    }
-}
 
-crate::cpu::simd::multiversion! {
-    fn pack_rows_dense<T: Multiply>(data: &[T], rows: usize, stride: usize, steps: usize, lanes: usize, panel: &mut [u32]) {
-        for (step, line) in panel.chunks_exact_mut(lanes).take(steps).enumerate() {
-            let first = &data[step * T::PER_WORD * stride..][..rows];
-            let second = &data[(step * T::PER_WORD + T::PER_WORD - 1) * stride..][..rows];
-            for ((word, &a), &b) in line[..rows].iter_mut().zip(first).zip(second) {
-                *word = T::word(a, b);
-            }
-        }
-    }
-}
-
-/// Rows whose elements lie densely.
-struct Rows<'a, T> {
-    data: &'a [T],
-    row_stride: usize,
-}
-
-impl<T: Multiply> Rows<'_, T> {
+    /// Word `step` of row `row`; elements that do not exist are zero.
     fn word(&self, row: usize, step: usize) -> u32 {
-        let at = row * self.row_stride + step * T::PER_WORD;
-        T::word(self.data[at], self.data[at + T::PER_WORD - 1])
+        let (row_stride, col_stride) = self.view.strides();
+        let first = (self.first + step) * T::PER_WORD;
+        let at = |col: usize| {
+            if col < self.view.cols() {
+                self.view.data()[row * row_stride + col * col_stride]
+            } else {
+                T::default()
+            }
+        };
+        T::word(at(first), at(first + T::PER_WORD - 1))
     }
 
-    /// Transposes 4 x 4 words at a time: rows become lanes.
-    fn transpose(&self, rows: usize, steps: usize, lanes: usize, panel: &mut [u32]) {
-        let (full_rows, full_steps) = (rows - rows % 4, steps - steps % 4);
-        for row in (0..full_rows).step_by(4) {
-            self.transpose_4(row, full_steps, lanes, panel);
-        }
-        for step in full_steps..steps {
-            for row in 0..full_rows {
-                panel[step * lanes + row] = self.word(row, step);
+    /// Fills panels of `LANES` lanes with the rows.
+    pub(super) fn to_lanes<const LANES: usize>(self, panels: &mut [u32]) {
+        let (row_stride, col_stride) = self.view.strides();
+        let (data, rows, whole) = (self.view.data(), self.view.rows(), self.whole());
+        let from = &data[(self.first * T::PER_WORD * col_stride).min(data.len())..];
+        let size = LANES * self.steps;
+        // Whole panels of rows that lie side by side are packed together, step by step.
+        let together = if row_stride == 1 && col_stride != 1 { rows / LANES } else { 0 };
+        interleave::<T, LANES>(from, col_stride, whole, &mut panels[..together * size], size);
+        for (i, panel) in panels.chunks_exact_mut(size).enumerate() {
+            let first = i * LANES;
+            let rows = LANES.min(rows - first);
+            let mut done = whole;
+            if rows < LANES {
+                panel.fill(0);
             }
-        }
-        for row in full_rows..rows {
-            for step in 0..steps {
-                panel[step * lanes + row] = self.word(row, step);
+            if col_stride == 1 {
+                transpose(&from[first * row_stride..], row_stride, (rows, whole), panel, LANES);
+            } else if i >= together {
+                done = 0;
             }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn transpose_4(&self, row: usize, steps: usize, lanes: usize, panel: &mut [u32]) {
-        use std::arch::x86_64::*;
-        if steps == 0 {
-            return;
-        }
-        let last = (row + 3) * self.row_stride + steps * T::PER_WORD;
-        assert!(
-            last <= self.data.len() && (steps - 1) * lanes + row + 4 <= panel.len(),
-            "a panel leaves its matrix"
-        );
-        let source = |i: usize| self.data[(row + i) * self.row_stride..].as_ptr().cast::<u32>();
-        let from = [source(0), source(1), source(2), source(3)];
-        for step in (0..steps).step_by(4) {
-            // SAFETY: `steps` words can be read from each of the four rows, and four lanes written at
-            // each step, both asserted above. SSE2 is part of x86-64; no alignment is needed.
-            unsafe {
-                let load = |i: usize| _mm_castsi128_ps(_mm_loadu_si128(from[i].add(step).cast()));
-                let (mut a, mut b, mut c, mut d) = (load(0), load(1), load(2), load(3));
-                _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
-                for (i, line) in [a, b, c, d].into_iter().enumerate() {
-                    let to = panel.as_mut_ptr().add((step + i) * lanes + row);
-                    _mm_storeu_si128(to.cast(), _mm_castps_si128(line));
+            for (step, line) in panel.chunks_exact_mut(LANES).enumerate().skip(done) {
+                for (row, word) in line.iter_mut().enumerate().take(rows) {
+                    *word = self.word(first + row, step);
                 }
             }
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
-    fn transpose_4(&self, row: usize, steps: usize, lanes: usize, panel: &mut [u32]) {
+    /// Fills panels of rows, as many as there is room for.
+    pub(super) fn to_rows(self, panels: &mut [u32]) {
+        let (row_stride, col_stride) = self.view.strides();
+        let (rows, whole, steps) = (self.view.rows(), self.whole(), self.steps);
+        let (filled, rest) = panels.split_at_mut(rows * steps);
+        rest.fill(0);
+        if col_stride == 1 {
+            for (row, line) in filled.chunks_exact_mut(steps).enumerate() {
+                let from = &self.view.data()[row * row_stride + self.first * T::PER_WORD..];
+                words_along(&from[..whole * T::PER_WORD], &mut line[..whole]);
+                for (step, word) in line.iter_mut().enumerate().skip(whole) {
+                    *word = self.word(row, step);
+                }
+            }
+            return;
+        }
+        // By way of lanes, a few steps of a few rows at a time.
+        const LANES: usize = 32;
+        const STRIP: usize = 64;
+        let mut lanes = [0u32; LANES * STRIP];
+        for (i, panel) in filled.chunks_mut(LANES * steps).enumerate() {
+            let first_row = i * LANES;
+            let rows = LANES.min(rows - first_row);
+            for start in (0..steps).step_by(STRIP) {
+                let len = STRIP.min(steps - start);
+                let view = self.view.narrow_rows(first_row, rows);
+                let strip = Self { view, first: self.first + start, steps: len };
+                strip.to_lanes::<LANES>(&mut lanes[..len * LANES]);
+                let lanes: &[f32] = bytemuck::cast_slice(&lanes[..len * LANES]);
+                transpose(lanes, LANES, (len, rows), &mut panel[start..], steps);
+            }
+        }
+    }
+}
+
+crate::cpu::simd::multiversion! {
+    /// Rows that lie side by side, `stride` elements from step to step, to panels of `size` words.
+    fn interleave<T: Multiply, const LANES: usize>(data: &[T], stride: usize, steps: usize, panels: &mut [u32], size: usize) {
+        let count = panels.len() / size;
         for step in 0..steps {
-            for row in row..row + 4 {
-                panel[step * lanes + row] = self.word(row, step);
+            let first = step * T::PER_WORD;
+            let a = &data[first * stride..][..count * LANES];
+            let b = &data[(first + T::PER_WORD - 1) * stride..][..count * LANES];
+            // The next rows lie on other pages, where the processor does not look ahead by itself.
+            for ahead in (0..count * LANES).step_by(64 / size_of::<T>()) {
+                for row in 0..T::PER_WORD {
+                    prefetch(a.as_ptr().wrapping_add((AHEAD * T::PER_WORD + row) * stride + ahead));
+                }
+            }
+            for (i, (a, b)) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0).enumerate() {
+                let line: &mut [u32; LANES] = panels[i * size + step * LANES..].first_chunk_mut().expect("a whole line");
+                for ((word, &a), &b) in line.iter_mut().zip(a).zip(b) {
+                    *word = T::word(a, b);
+                }
             }
         }
     }
