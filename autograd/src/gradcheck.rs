@@ -106,8 +106,8 @@ impl GradCheck {
         }
         let largest = checked.iter().map(|(_, _, numeric)| numeric.abs()).fold(0.1, f64::max);
         for (element, analytic, numeric) in checked {
-            // Written so that a NaN fails.
-            if !((analytic - numeric).abs() <= self.tolerance * largest) {
+            let apart = (analytic - numeric).abs();
+            if apart.is_nan() || apart > self.tolerance * largest {
                 return Err(Error::GradientCheck { input, element, analytic, numeric });
             }
         }

@@ -68,6 +68,11 @@ impl Tensor {
     /// Shapes or dtypes that do not fit, out of memory.
     #[track_caller]
     pub fn linear(&self, weight: &Self) -> Result<Self> {
+        if weight.rank() != 2 || self.rank() < 2 || self.dims().last() != weight.dims().last() {
+            let (x, weight) = (self.shape(), weight.shape());
+            let what = format!("x {x} and weight {weight}, expected [..., in] and [out, in]");
+            return Err(slimpipe_runtime::Error::ShapeMismatch { op: "linear", what }.into());
+        }
         let raw = matmul(self.raw(), &transposed(weight.raw())?)?;
         let function = || Linear { x: self.save(), weight: weight.raw().clone() };
         Ok(Self::from_op("linear", raw, &[self, weight], function))

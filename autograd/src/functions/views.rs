@@ -3,6 +3,7 @@
 
 use slimpipe_ops::cat::{cat, narrow_backward};
 use slimpipe_ops::copy::{contiguous, reshape};
+use slimpipe_ops::elementwise::add_assign;
 use slimpipe_ops::reduce::sum_to;
 use slimpipe_runtime::{RawTensor, Shape};
 
@@ -35,7 +36,15 @@ struct Narrow {
 
 impl Function for Narrow {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        cx.add(0, narrow_backward(&grad, self.shape, self.dim, self.start)?)
+        let Self { shape, dim, start } = *self;
+        // Rows of a parameter (learned positions) take their gradient in place.
+        let add = |sum: &mut RawTensor| {
+            Ok(sum.with_rows(start, grad.dims()[0], |rows| add_assign(rows, &grad))?)
+        };
+        if dim == 0 && cx.accumulate_only(0, add)? {
+            return Ok(());
+        }
+        cx.add(0, narrow_backward(&grad, shape, dim, start)?)
     }
 }
 

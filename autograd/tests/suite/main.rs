@@ -1,0 +1,12 @@
+//! Gradients, the tape, parameters, custom operations and attention across slices.
+
+mod allocations;
+mod custom;
+mod gradients;
+mod head;
+mod kv;
+mod parameters;
+mod recipes;
+mod tape;
+mod tensors;
+mod util;
