@@ -81,11 +81,23 @@ fn whatever_a_rank_waits_for_it_is_told_when_another_fails() {
 fn whatever_a_rank_waits_for_it_is_told_when_another_ends() {
     let _watchdog = Watchdog::new("end");
     for wait in WAITS {
-        let outcome = launch(2, 2, |mut comm| match comm.rank() {
-            0 => Ok(()),
-            _ => wait(&mut comm),
-        });
-        assert_eq!(outcome, Err(CommError::PeerLeft { rank: 1, peer: 0 }));
+        // Again and again, so that the other ends before the wait begins and while it lasts.
+        for round in 0..40 {
+            let (about_to_wait, awaited) = channel();
+            let (about_to_wait, awaited) = (Mutex::new(about_to_wait), Mutex::new(awaited));
+            let outcome = launch(2, 2, |mut comm| {
+                if comm.rank() == 1 {
+                    about_to_wait.lock().unwrap().send(()).unwrap();
+                    return wait(&mut comm);
+                }
+                if round > 0 {
+                    awaited.lock().unwrap().recv().unwrap();
+                }
+                (0..round * 10).for_each(|_| std::thread::yield_now());
+                Ok(())
+            });
+            assert_eq!(outcome, Err(CommError::PeerLeft { rank: 1, peer: 0 }));
+        }
     }
 }
 

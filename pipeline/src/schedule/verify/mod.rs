@@ -2,8 +2,8 @@
 //! within its bound, slices run in the order that gradients need.
 //!
 //! [`rules`] are what a rank can be judged by alone. Here the ranks run against each other: each
-//! until it has to wait, in time linear in the number of actions and memory bounded by what is in
-//! flight.
+//! until it has to wait, in time linear in the number of actions, and memory for what is in flight and
+//! a note per finished microbatch and chunk.
 
 mod rules;
 
