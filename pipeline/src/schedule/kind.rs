@@ -45,7 +45,8 @@ impl FromStr for ScheduleKind {
             return Ok(kind);
         }
         let plain = name.to_lowercase().replace(['_', ' '], "-");
-        let alike = |kind: &Self| kind.name().chars().zip(plain.chars()).take_while(|(a, b)| a == b);
+        let alike =
+            |kind: &Self| kind.name().chars().zip(plain.chars()).take_while(|(a, b)| a == b);
         let similar = |kind: &Self| alike(kind).count() > 2 || plain.contains(kind.name());
         let meant = Self::ALL.into_iter().rev().find(similar);
         let hint = meant.map_or(String::new(), |kind| format!(" (did you mean `{kind}`?)"));
