@@ -1,9 +1,7 @@
 //! Every schedule, however a model is dealt, gives the losses and gradients of one rank in one piece.
 
-mod support;
-
+use crate::support::{Layout, Outcome, Setup, relative, run};
 use slimpipe::prelude::*;
-use support::{Layout, Outcome, Setup, relative, run};
 
 /// Compares losses of all steps and gradients of the first with the unsliced single-rank run.
 fn check(setup: &Setup, layouts: impl IntoIterator<Item = Layout>, losses: f64, gradients: f64) {

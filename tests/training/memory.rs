@@ -1,9 +1,7 @@
 //! The memory law of SlimPipe, and what the allocator promises in steady state.
 
-mod support;
-
+use crate::support::{Layout, Outcome, Setup, run};
 use slimpipe::prelude::*;
-use support::{Layout, Outcome, Setup, run};
 
 /// A model whose slices divide evenly: 32 layers, so that eight ranks can hold two chunks each.
 fn setup() -> Setup {

@@ -1,0 +1,5 @@
+//! A tiny Llama trained in every way there is: equal results, the memory law.
+
+mod equality;
+mod memory;
+mod support;
