@@ -25,7 +25,8 @@ pub struct Args {
 /// Evaluates, and prints the mean loss and the perplexity.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let tokenizer = args.model.join("tokenizer.json");
-    let tokens = Tokens::open(&args.data, tokenizer.is_file().then_some(tokenizer.as_path()))?;
+    let tokens = Tokens::open(&args.data, tokenizer.is_file().then_some(tokenizer.as_path()))
+        .map_err(|error| error.about("--data"))?;
     let found = evaluate(&args.model, &tokens, args.seq_len)?;
     if args.json {
         println!("{}", serde_json::to_string(&found)?);

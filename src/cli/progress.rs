@@ -32,9 +32,9 @@ impl Progress {
         Ok(Self { bar, lines })
     }
 
-    /// Leaves the terminal as it was.
+    /// Leaves the bar where the run came to.
     pub fn finish(&self) {
-        self.bar.finish();
+        self.bar.abandon();
     }
 }
 

@@ -38,8 +38,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     // Everything that can be wrong is found before a file is made.
     let job = config.resolve()?;
-    let tokens = Tokens::open(&config.data.paths, config.data.tokenizer.as_deref())?;
+    let tokens = Tokens::open(&config.data.paths, config.data.tokenizer.as_deref())
+        .map_err(|error| error.about("data.paths"))?;
     tokens.check_context(config.train.seq_len, "train.seq_len")?;
+    let progress = Progress::new()?;
     let resume = open.is_some();
     let run = match open {
         Some(run) => run,
@@ -59,7 +61,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         plural(job.schedule.chunks(), "s"),
         count(tokens.len() as u64),
     );
-    let progress = Progress::new()?;
     let output = Output { run: run.clone(), resume };
     let summary = trainer::train(&job, &tokens, Some(&output), &progress)?;
     progress.finish();
@@ -68,11 +69,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn print(summary: &Summary, run: &RunDir) {
-    if let Some(last) = &summary.last {
-        println!("\nstep {}: loss {:.4}", last.step, last.loss);
-    } else {
+    let Some(last) = &summary.last else {
         println!("\nnothing to do: the run has all its steps; raise them with --set train.steps=N");
-    }
+        return;
+    };
+    println!("\nstep {}: loss {:.4}", last.step, last.loss);
     println!(
         "\nrank  units in flight  (formula)  activations      active    reserved  overflow hits"
     );
@@ -89,7 +90,7 @@ fn print(summary: &Summary, run: &RunDir) {
         (run.metrics(), "loss, speed and memory of every step"),
         (run.schedule(), "what each rank runs, in order"),
         (run.timeline(), "what each rank did when; open in ui.perfetto.dev"),
-        (run.memory_events(), "every allocation of every rank"),
+        (run.memory_events(), "every allocation of every rank, a log each"),
         (run.model(), "the weights, as a Hugging Face folder"),
         (run.checkpoints(), "what `train --resume` begins with"),
     ] {

@@ -5,6 +5,7 @@
 //! the step, so there is no other state. All ranks write into a hidden folder, which gets its name
 //! when all of them have; a run killed at any moment leaves whole checkpoints only.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use slimpipe_pipeline::comm::Communicator;
@@ -28,27 +29,46 @@ pub fn write(
 ) -> Result<()> {
     let partial = folder.join(PARTIAL);
     if comm.rank() == 0 {
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
-        }
-        std::fs::create_dir_all(&partial).map_err(Error::io("make the folder", &partial))?;
+        begin(&partial)?;
     }
     comm.barrier()?;
-    write_rank(&rank_file(&partial, comm.rank()), step, optimizer)?;
+    let about = [("step", step.to_string()), ("ranks", comm.size().to_string())];
+    write_rank(&rank_file(&partial, comm.rank()), &about, optimizer)?;
     comm.barrier()?;
     if comm.rank() == 0 {
-        let whole = step_folder(folder, step);
-        if whole.exists() {
-            std::fs::remove_dir_all(&whole).map_err(Error::io("remove", &whole))?;
-        }
-        std::fs::rename(&partial, &whole).map_err(Error::io("rename", &partial))?;
-        for (other, path) in list(folder)? {
-            if other != step {
-                std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
-            }
-        }
+        finish(folder, &partial, step)?;
     }
     Ok(comm.barrier()?)
+}
+
+/// Removes what a checkpoint that failed has left. Called when no rank writes any more.
+pub(crate) fn discard_partial(folder: &Path) {
+    // The next checkpoint tries again, where this fails.
+    let _ = fs::remove_dir_all(folder.join(PARTIAL));
+    let _ = fs::remove_dir(folder); // succeeds if it is empty
+}
+
+fn begin(partial: &Path) -> Result<()> {
+    if partial.exists() {
+        fs::remove_dir_all(partial).map_err(Error::io("remove", partial))?;
+    }
+    fs::create_dir_all(partial).map_err(Error::io("make the folder", partial))
+}
+
+/// Gives the whole checkpoint its name, on the disk too; only then the others go.
+fn finish(folder: &Path, partial: &Path, step: u64) -> Result<()> {
+    let whole = step_folder(folder, step);
+    if whole.exists() {
+        fs::remove_dir_all(&whole).map_err(Error::io("remove", &whole))?;
+    }
+    fs::rename(partial, &whole).map_err(Error::io("rename", partial))?;
+    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("sync", folder))?;
+    for (other, path) in list(folder)? {
+        if other != step {
+            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn step_folder(folder: &Path, step: u64) -> PathBuf {
@@ -71,7 +91,7 @@ fn parts<'a>(index: usize, state: &'a State, value: &'a RawTensor) -> Vec<(Strin
     parts
 }
 
-fn write_rank(path: &Path, step: u64, optimizer: &AdamW) -> Result<()> {
+fn write_rank(path: &Path, about: &[(&str, String)], optimizer: &AdamW) -> Result<()> {
     let mut specs = Vec::new();
     for (index, state) in optimizer.states().iter().enumerate() {
         let value = state.parameter.value();
@@ -79,8 +99,8 @@ fn write_rank(path: &Path, step: u64, optimizer: &AdamW) -> Result<()> {
             specs.push(TensorSpec { name, shape: tensor.dims().to_vec(), dtype: tensor.dtype() });
         }
     }
-    let step = step.to_string();
-    let mut writer = SafetensorsWriter::create(path, specs, &[("step", &step)])?;
+    let about: Vec<(&str, &str)> = about.iter().map(|(key, text)| (*key, text.as_str())).collect();
+    let mut writer = SafetensorsWriter::create(path, specs, &about)?;
     for (index, state) in optimizer.states().iter().enumerate() {
         let value = state.parameter.value();
         for (name, tensor) in parts(index, state, &value) {
@@ -94,7 +114,7 @@ fn write_rank(path: &Path, step: u64, optimizer: &AdamW) -> Result<()> {
 fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let failed = || Error::io("read the folder", folder);
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed())? {
+    for entry in fs::read_dir(folder).map_err(failed())? {
         let path = entry.map_err(failed())?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(step) = name.strip_prefix("step-").and_then(|number| number.parse().ok()) {
@@ -111,10 +131,8 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// There is none.
 pub fn latest(folder: &Path) -> Result<(u64, PathBuf)> {
     let none = || {
-        Error::Checkpoint {
-        path: folder.to_owned(),
-        what: "there is no checkpoint to resume from; set train.checkpoint_every so that a run writes some".to_owned(),
-    }
+        let what = "there is none to resume from: the run ended before it wrote one; begin a new run, with train.checkpoint_every set";
+        Error::Checkpoint { path: folder.to_owned(), what: what.to_owned() }
     };
     if !folder.is_dir() {
         return Err(none());
@@ -122,17 +140,46 @@ pub fn latest(folder: &Path) -> Result<(u64, PathBuf)> {
     list(folder)?.pop().ok_or_else(none)
 }
 
+/// Checks that the checkpoint of `step` at `path` has a sound file for each of `ranks` ranks, before
+/// any of them begins.
+///
+/// # Errors
+/// A file that is damaged or missing, or a checkpoint of another number of ranks.
+pub fn check(path: &Path, step: u64, ranks: u32) -> Result<()> {
+    let file = open(path, step, 0)?;
+    let written = file.metadata().get("ranks").map_or("?", String::as_str);
+    if written != ranks.to_string() {
+        let what = format!(
+            "was written by {written} ranks, the run has {ranks}; resume with parallel.pipeline={written}"
+        );
+        return Err(Error::Checkpoint { path: path.to_owned(), what });
+    }
+    (1..ranks).try_for_each(|rank| open(path, step, rank).map(drop))
+}
+
+/// Opens one rank's file.
+fn open(path: &Path, step: u64, rank: u32) -> Result<SafetensorsFile> {
+    let path = rank_file(path, rank);
+    let damaged = |what: String| {
+        let what = format!(
+            "is damaged: {what}; restore it, or begin a new run from weights that are left (model.path)"
+        );
+        Error::Checkpoint { path: path.clone(), what }
+    };
+    let file = SafetensorsFile::open(&path).map_err(|error| damaged(error.to_string()))?;
+    if file.metadata().get("step") != Some(&step.to_string()) {
+        return Err(damaged(format!("it is not of step {step}")));
+    }
+    Ok(file)
+}
+
 /// Restores `rank`'s parameters and optimizer from the checkpoint of `step` at `path`.
 ///
 /// # Errors
 /// A damaged file, or one of another model or layout.
 pub fn read(path: &Path, step: u64, rank: u32, optimizer: &mut AdamW) -> Result<()> {
-    let file = rank_file(path, rank);
-    let mismatch = |what: String| Error::Checkpoint { path: file.clone(), what };
-    let stored = SafetensorsFile::open(&file)?;
-    if stored.metadata().get("step") != Some(&step.to_string()) {
-        return Err(mismatch(format!("is not a checkpoint of step {step}")));
-    }
+    let stored = open(path, step, rank)?;
+    let mismatch = |what: String| Error::Checkpoint { path: stored.path().to_owned(), what };
     let mut count = 0;
     for (index, state) in optimizer.states_mut().iter_mut().enumerate() {
         let name = state.parameter.name().to_owned();
@@ -162,7 +209,7 @@ pub fn read(path: &Path, step: u64, rank: u32, optimizer: &mut AdamW) -> Result<
     }
     if stored.tensors().count() != count {
         return Err(mismatch(format!(
-            "holds {} tensors, the run has {count}; it is of another layout",
+            "holds {} tensors, the run has {count}; resume with the model and the layout it was written with",
             stored.tensors().count()
         )));
     }

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use slimpipe_allocator::AllocError;
@@ -31,7 +32,7 @@ pub enum Error {
     #[error("data: {0}")]
     Data(String),
     /// A file that cannot be read or written.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -93,7 +94,24 @@ impl From<crate::hub::FieldError> for Error {
     }
 }
 
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "; free space there, or write to another disk"
+        }
+        _ => "",
+    }
+}
+
 impl Error {
+    /// Says which setting or flag named the data, where the error is about data.
+    pub fn about(self, setting: &str) -> Self {
+        match self {
+            Self::Data(what) => Self::setting(setting, what),
+            other => other,
+        }
+    }
+
     /// An error about `setting`.
     pub fn setting(setting: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Setting { setting: setting.into(), what: what.into() }

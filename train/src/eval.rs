@@ -7,6 +7,7 @@ use slimpipe_pipeline::execute::{self, Sequence, StageSpec};
 use slimpipe_runtime::DType;
 
 use crate::data::Tokens;
+use crate::hub::HubError;
 use crate::model::{LlamaStage, Source};
 use crate::{Error, Result, hub};
 
@@ -33,10 +34,12 @@ pub struct Evaluation {
 /// A folder or data that cannot be read, data shorter than a window, out of memory.
 pub fn evaluate(model: &Path, tokens: &Tokens, seq_len: usize) -> Result<Evaluation> {
     if seq_len == 0 {
-        return Err(Error::setting("--seq-len", "must be at least 1"));
+        return Err(Error::setting("--seq-len", "is 0; it must be at least 1"));
     }
     tokens.check_context(seq_len, "--seq-len")?;
-    let (config, weights) = hub::open(model)?;
+    let unusable = |error: HubError| Error::setting("--model", error.to_string());
+    let (config, weights) = hub::open(model).map_err(unusable)?;
+    tokens.check_model(config.vocab_size)?;
     let spec = StageSpec::deal(0, 1, config.num_hidden_layers, SLICE.min(seq_len));
     let dtype = match weights.tensor("model.embed_tokens.weight")?.dtype() {
         Some(DType::BF16) => DType::BF16,

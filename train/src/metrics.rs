@@ -83,7 +83,12 @@ impl MetricsFile {
         let failed = Error::io("write", &self.path);
         let mut line = serde_json::to_vec(metrics).map_err(std::io::Error::from).map_err(failed)?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(Error::io("write", &self.path))
+        let before = self.file.metadata().map_err(Error::io("read", &self.path))?.len();
+        self.file.write_all(&line).map_err(|error| {
+            // A part of a line on a full disk: readers shall find whole lines.
+            let _ = self.file.set_len(before);
+            Error::io("write", &self.path)(error)
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The folder of a run and the files in it.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::hub::NewFile;
@@ -9,34 +11,55 @@ use crate::{Config, Error, Result};
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Whether this run made the folder, and may take it away again if it never begins.
-    created: bool,
+    /// The folders this run made, innermost first; it may take them away if it never begins.
+    made: Vec<PathBuf>,
 }
 
 impl RunDir {
     /// Makes the folder `path`; without one, the first free `runs/train-<number>`.
     ///
     /// # Errors
-    /// It cannot be made, or holds another run.
+    /// It cannot be made, or holds something.
     pub fn create(path: Option<&Path>) -> Result<Self> {
-        let path = match path {
-            Some(path) => path.to_owned(),
-            None => {
-                let name = |number: &u32| PathBuf::from(format!("runs/train-{number}"));
-                let free = (1..).find(|number| !name(number).exists()).unwrap_or(1);
-                name(&free)
-            }
-        };
-        let run = Self { created: !path.exists(), path };
-        if run.config().exists() {
+        let Some(path) = path else { return Self::numbered() };
+        if Self::is_run(path) {
             let what = format!(
                 "{} holds another run; name another folder, or continue that run with --resume",
-                run.path.display()
+                path.display()
             );
             return Err(Error::setting("--out", what));
         }
-        std::fs::create_dir_all(&run.path).map_err(Error::io("make the folder", &run.path))?;
-        Ok(run)
+        let occupied = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        };
+        if occupied {
+            let what = format!("{} is not an empty folder; name a new one", path.display());
+            return Err(Error::setting("--out", what));
+        }
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(missing).map(Path::to_owned).collect();
+        fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
+        Ok(Self { path: path.to_owned(), made })
+    }
+
+    /// Takes a number: of two runs that begin at once, each gets its own.
+    fn numbered() -> Result<Self> {
+        let runs = Path::new("runs");
+        let mut made = Vec::from_iter((!runs.exists()).then(|| runs.to_owned()));
+        fs::create_dir_all(runs).map_err(Error::io("make the folder", runs))?;
+        let mut number = 1u64;
+        loop {
+            let path = runs.join(format!("train-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    made.insert(0, path.clone());
+                    return Ok(Self { path, made });
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(Error::io("make the folder", &path)(error)),
+            }
+        }
     }
 
     /// The folder of a run that is to be continued.
@@ -44,28 +67,42 @@ impl RunDir {
     /// # Errors
     /// There is no run in it.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = Self { path: path.to_owned(), created: false };
+        let run = Self { path: path.to_owned(), made: Vec::new() };
         if !run.config().is_file() {
-            let what =
-                format!("{} is not the folder of a run: it has no config.toml", path.display());
+            let what = format!(
+                "{} is not the folder of a run: it has no config.toml; name a folder that `train` wrote",
+                path.display()
+            );
             return Err(Error::setting("--resume", what));
         }
         Ok(run)
     }
 
-    /// Writes the settings, by which the folder is known as a run's.
+    /// Whether `path` is the folder of a run.
+    pub fn is_run(path: &Path) -> bool {
+        let run = Self { path: path.to_owned(), made: Vec::new() };
+        run.config().is_file() && run.metrics().is_file()
+    }
+
+    /// Writes the settings, by which the folder is known as a run's. Paths are written in full, for
+    /// a run may be resumed from another working directory.
     ///
     /// # Errors
     /// The disk is full.
     pub fn write_config(&self, config: &Config) -> Result<()> {
-        Ok(NewFile::write_all(&self.config(), config.to_toml().as_bytes())?)
+        Ok(NewFile::write_all(&self.config(), config.absolute()?.to_toml().as_bytes())?)
     }
 
-    /// Takes the folder away, if this run made it.
-    pub fn discard(self) {
-        if self.created {
-            // A folder that cannot be removed is no worse than the error that led here.
-            let _ = std::fs::remove_dir_all(&self.path);
+    /// Takes away what a run that never began has written, and the folders it made.
+    pub fn discard(&self) {
+        // What cannot be removed is no worse than the error that led here. Folders that hold
+        // something else stay.
+        for file in [self.config(), self.metrics(), self.schedule()] {
+            let _ = fs::remove_file(file);
+        }
+        let _ = fs::remove_dir_all(self.memory_events());
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
         }
     }
 
@@ -94,7 +131,7 @@ impl RunDir {
         self.path.join("timeline.json")
     }
 
-    /// What happened to the ranks' memory.
+    /// What happened to the ranks' memory: a log per rank.
     pub fn memory_events(&self) -> PathBuf {
         self.path.join("memory.events")
     }

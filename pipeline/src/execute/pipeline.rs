@@ -299,7 +299,9 @@ impl<S: Stage> Pipeline<S> {
 
     /// Adds the tied parameter's gradients of the first and the last stage, on both.
     fn reduce_tied(&mut self, peer: u32) -> Result<()> {
-        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else { return Ok(()) };
+        let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else {
+            return Ok(());
+        };
         let comm = &mut self.comm;
         self.timeline.record(Work::ReduceTied, || -> Result<()> {
             if let Some(gradient) = tied.grad().get_mut() {
@@ -315,7 +317,8 @@ impl<S: Stage> Pipeline<S> {
         let (Some(first), Some(last)) = (copies.next(), copies.next()) else { return Ok(()) };
         let (mut first, mut last) = (first.grad(), last.grad());
         if let (Some(first), Some(last)) = (first.get_mut(), last.get_mut()) {
-            let (first, last) = (first.slice_mut::<f32>("reduce_tied")?, last.slice_mut("reduce_tied")?);
+            let (first, last) =
+                (first.slice_mut::<f32>("reduce_tied")?, last.slice_mut("reduce_tied")?);
             for (first, last) in first.iter_mut().zip(last) {
                 *first += *last;
                 *last = *first;

@@ -45,17 +45,25 @@ impl Serialize for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Text(String),
+        struct Form;
+
+        impl de::Visitor<'_> for Form {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as `512 MiB`")
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+                self.visit_str(&bytes.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
         }
-        match Form::deserialize(deserializer)? {
-            Form::Number(bytes) => bytes.to_string().parse(),
-            Form::Text(text) => text.parse(),
-        }
-        .map_err(de::Error::custom)
+
+        deserializer.deserialize_any(Form)
     }
 }
 

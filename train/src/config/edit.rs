@@ -1,26 +1,24 @@
 //! Settings by name: which there are, what an unknown one was meant to be, one at a time.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Config;
 use crate::{Error, Result};
 
-/// Every setting, by section: what a configuration with nothing left out contains.
-fn known() -> BTreeMap<String, Vec<String>> {
+/// Every setting with a value it can have, by section: a configuration with nothing left out.
+fn known() -> Table {
     let mut config = Config::default();
     config.model.path = Some("folder".into());
     config.model.head_dim = Some(64);
     config.data.tokenizer = Some("tokenizer.json".into());
     config.memory.limit = Some(super::ByteSize(1));
-    let table = Table::try_from(config).unwrap_or_default();
-    let keys = |section: &Value| match section {
-        Value::Table(section) => section.keys().cloned().collect(),
-        _ => Vec::new(),
-    };
-    table.iter().map(|(name, section)| (name.clone(), keys(section))).collect()
+    Table::try_from(config).unwrap_or_default()
+}
+
+/// The keys of a section.
+fn keys(section: &Value) -> impl Iterator<Item = &String> {
+    section.as_table().into_iter().flat_map(Table::keys)
 }
 
 /// Applies `section.key=value`. The value is TOML, or text without quotes.
@@ -48,15 +46,13 @@ pub(super) fn check_keys(table: &Table) -> Result<()> {
     let unknown =
         |name: &str| Error::setting(name, format!("there is no such setting{}", suggestion(name)));
     for (section, values) in table {
-        let Some(keys) = known.get(section) else {
-            let first = values.as_table().and_then(|values| values.keys().next());
+        let Some(known) = known.get(section) else {
+            let first = keys(values).next();
             let name = first.map_or(section.clone(), |key| format!("{section}.{key}"));
             return Err(unknown(&name));
         };
-        for key in values.as_table().into_iter().flat_map(Table::keys) {
-            if !keys.contains(key) {
-                return Err(unknown(&format!("{section}.{key}")));
-            }
+        if let Some(key) = keys(values).find(|key| known.get(key).is_none()) {
+            return Err(unknown(&format!("{section}.{key}")));
         }
     }
     Ok(())
@@ -64,6 +60,7 @@ pub(super) fn check_keys(table: &Table) -> Result<()> {
 
 /// Tries every value alone, so that an error can name its setting.
 pub(super) fn check_values(table: &Table) -> Result<()> {
+    let known = known();
     for (section, values) in table {
         let Value::Table(values) = values else {
             return Err(Error::setting(section, format!("is a section; write [{section}]")));
@@ -72,7 +69,10 @@ pub(super) fn check_values(table: &Table) -> Result<()> {
             let one = Table::from_iter([(key.clone(), value.clone())]);
             let one = Table::from_iter([(section.clone(), Value::Table(one))]);
             Config::deserialize(one).map_err(|error| {
-                let what = error.message().to_owned();
+                let what = match expected(&known[section][key]) {
+                    Some(expected) => format!("is {value}; it must be {expected}"),
+                    None => error.message().to_owned(),
+                };
                 Error::setting(format!("{section}.{key}"), what)
             })?;
         }
@@ -80,36 +80,56 @@ pub(super) fn check_values(table: &Table) -> Result<()> {
     Ok(())
 }
 
+/// What a setting takes that can be `example`; settings of words say it better themselves.
+fn expected(example: &Value) -> Option<&'static str> {
+    match example {
+        Value::Integer(_) => Some("a whole number from 0 to 4294967295"),
+        Value::Float(_) => Some("a number"),
+        Value::Boolean(_) => Some("true or false"),
+        Value::Array(_) => Some("a list, such as [\"a.txt\", \"folder\"]"),
+        _ => None,
+    }
+}
+
 /// `; did you mean ...?`, if some setting is spelt much like `name`.
 fn suggestion(name: &str) -> String {
-    let names = known()
-        .into_iter()
-        .flat_map(|(section, keys)| keys.into_iter().map(move |key| format!("{section}.{key}")));
+    let known = known();
+    let names = known.iter().flat_map(|(section, values)| {
+        keys(values).map(move |key| (key, format!("{section}.{key}")))
+    });
     let key = name.rsplit('.').next().unwrap_or(name);
-    let score = |candidate: &String| {
-        let (_, own) = candidate.split_once('.').unwrap_or(("", candidate));
+    let score = |own: &str, candidate: &str| {
         // A key right in itself may only lack its section, or name a wrong one.
         if own == key { 0 } else { distance(candidate, name).min(1 + distance(own, key)) }
     };
-    match names.map(|candidate| (score(&candidate), candidate)).min() {
-        Some((score, candidate)) if score <= 3 => format!("; did you mean `{candidate}`?"),
+    match names.map(|(own, candidate)| (score(own, &candidate), candidate)).min() {
+        Some((score, candidate)) if score <= name.len().div_ceil(4).min(3) => {
+            format!("; did you mean `{candidate}`?")
+        }
         _ => "; the README lists all settings".to_owned(),
     }
 }
 
-/// The least number of insertions, deletions and replacements that turn `a` into `b` (Levenshtein).
+/// The least number of insertions, deletions, replacements and swaps of neighbours that turn `a`
+/// into `b` (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // From the first i of `a` to the first j of `b`, for the i at hand and the two before it.
+    let mut rows: [Vec<usize>; 3] = [Vec::new(), Vec::new(), (0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        rows.rotate_left(1);
+        let [before, above, row] = &mut rows;
+        *row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && (a[i - 1], a[i - 2]) == (b[j - 2], b[j - 1]) {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
         }
     }
-    row[b.len()]
+    rows[2][b.len()]
 }
 
 #[cfg(test)]
@@ -117,8 +137,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edit_distance_counts_single_changes() {
+    fn edit_distance_counts_single_changes_and_swaps() {
         assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("setps", "steps"), 1);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("steps", "steps"), 0);
     }
@@ -127,7 +148,7 @@ mod tests {
     fn every_setting_is_known() {
         let known = known();
         assert_eq!(known.len(), 5);
-        assert!(known["memory"].contains(&"limit".to_owned()));
-        assert!(known["train"].contains(&"checkpoint_every".to_owned()));
+        assert!(known["memory"].get("limit").is_some());
+        assert!(known["train"].get("checkpoint_every").is_some());
     }
 }

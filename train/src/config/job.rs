@@ -1,13 +1,16 @@
 //! What a configuration resolves to: everything checked that can be before a rank starts.
 
 use slimpipe_pipeline::execute;
-use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+use slimpipe_pipeline::schedule::{Schedule, ScheduleError, ScheduleKind};
 use slimpipe_runtime::{DType, team};
 
 use super::Config;
-use crate::hub::{self, LlamaConfig, Weights};
+use crate::hub::{self, HubError, LlamaConfig, Weights};
 use crate::optimizer::AdamWConfig;
 use crate::{Error, Result};
+
+/// Threads of a rank, on machines with fewer cores: enough to try what more would do.
+const MOST_THREADS: usize = 64;
 
 /// A run that can begin.
 pub struct Job {
@@ -33,15 +36,18 @@ impl Config {
     /// # Errors
     /// Whatever cannot be, named by its setting.
     pub fn resolve(&self) -> Result<Job> {
+        self.check_recipe()?;
         let (model, weights) = match &self.model.path {
             Some(path) => {
-                let (config, weights) = hub::open(path)?;
+                let unusable = |error: HubError| Error::setting("model.path", error.to_string());
+                let (config, weights) = hub::open(path).map_err(unusable)?;
                 (config, Some(weights))
             }
             None => (self.llama()?, None),
         };
         let (train, parallel) = (&self.train, &self.parallel);
-        let kind: ScheduleKind = parallel.schedule.parse()?;
+        let unknown = |error: ScheduleError| Error::setting("parallel.schedule", error.to_string());
+        let kind: ScheduleKind = parallel.schedule.parse().map_err(unknown)?;
         let schedule = Schedule::new(
             kind,
             parallel.pipeline,
@@ -55,11 +61,16 @@ impl Config {
             let (stages, layers) = (stages as u32, model.num_hidden_layers);
             return Err(execute::Error::TooManyStages { stages, layers }.into());
         }
-        self.check_recipe()?;
         let threads = match parallel.threads {
             0 => (team::cores() / parallel.pipeline as usize).max(1),
             threads => threads,
         };
+        let most = team::cores().max(MOST_THREADS);
+        if threads > most {
+            let what =
+                format!("is {threads}; it must be at most {most}, and helps up to the cores");
+            return Err(Error::setting("parallel.threads", what));
+        }
         let adamw = AdamWConfig {
             beta1: train.beta1 as f32,
             beta2: train.beta2 as f32,
@@ -73,6 +84,13 @@ impl Config {
     fn llama(&self) -> Result<LlamaConfig> {
         let model = &self.model;
         let heads = model.num_attention_heads;
+        if model.head_dim.is_none() && !model.hidden_size.is_multiple_of(heads.max(1)) {
+            let what = format!(
+                "is {heads}, which does not divide model.hidden_size {}; set model.head_dim",
+                model.hidden_size
+            );
+            return Err(Error::setting("model.num_attention_heads", what));
+        }
         let config = LlamaConfig {
             vocab_size: model.vocab_size,
             hidden_size: model.hidden_size,
@@ -95,8 +113,12 @@ impl Config {
 
     fn check_recipe(&self) -> Result<()> {
         let train = &self.train;
-        if train.steps == 0 {
-            return Err(Error::setting("train.steps", "must be at least 1"));
+        for (setting, count) in
+            [("train.steps", train.steps), ("train.seq_len", train.seq_len as u64)]
+        {
+            if count == 0 {
+                return Err(Error::setting(setting, "is 0; it must be at least 1"));
+            }
         }
         let at_least_zero = [
             ("train.lr", train.lr),

@@ -73,6 +73,19 @@ impl Config {
         toml::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
     }
 
+    /// The same settings with paths that mean the same in every working directory.
+    ///
+    /// # Errors
+    /// The working directory is not there any more.
+    pub fn absolute(&self) -> Result<Self> {
+        let mut config = self.clone();
+        let (data, model) = (&mut config.data, &mut config.model);
+        for path in data.paths.iter_mut().chain(&mut data.tokenizer).chain(&mut model.path) {
+            *path = std::path::absolute(&*path).map_err(Error::io("find", path))?;
+        }
+        Ok(config)
+    }
+
     /// Changes single settings, as `--set` does.
     ///
     /// # Errors
@@ -115,10 +128,14 @@ mod tests {
             ("parallel.slice=3", "did you mean `parallel.slices`"),
             ("trian.steps=3", "did you mean `train.steps`"),
             ("steps=3", "did you mean `train.steps`"),
-            ("train.steps=many", "setting `train.steps`"),
-            ("train.steps=-1", "setting `train.steps`"),
+            ("foo.bar=3", "no such setting; the README"),
+            ("train.steps=many", "setting `train.steps`: is \"many\"; it must be a whole number"),
+            ("train.steps=-1", "setting `train.steps`: is -1; it must be a whole number from 0"),
+            ("train.lr=true", "setting `train.lr`: is true; it must be a number"),
             ("train.dtype=f64", "`f32` or `bf16`"),
+            ("train.dtype=3", "integer `3`, expected a string"),
             ("memory.limit=lots", "setting `memory.limit`"),
+            ("memory.limit=true", "a size such as `512 MiB`"),
             ("train.steps", "section.key=value"),
         ] {
             let error = set(text).unwrap_err().to_string();

@@ -75,13 +75,25 @@ impl Default for DataSettings {
 
 /// The dtype of weights and activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Precision {
     /// f32 throughout.
     #[default]
     F32,
     /// bf16 weights and activations, f32 master weights, moments and gradient accumulators.
     Bf16,
+}
+
+impl TryFrom<String> for Precision {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("there is no dtype `{name}`; it must be `f32` or `bf16`")),
+        }
+    }
 }
 
 impl From<Precision> for DType {

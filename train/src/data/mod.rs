@@ -10,7 +10,14 @@ pub use token_file::TokenFile;
 
 use std::path::{Path, PathBuf};
 
+use tokenize::Tokenizer;
+
 use crate::{Error, Result};
+
+/// Values of a byte.
+const BYTES: usize = 256;
+/// Tokens of a mapped file that are checked before training begins.
+const FIRST: usize = 1 << 20;
 
 /// One long sequence of tokens, from text, token files or both.
 #[derive(Debug, Default)]
@@ -47,6 +54,25 @@ impl Part {
     }
 }
 
+/// Reads text; opens the tokenizer when the first text comes, for token files need none.
+struct Reader<'a> {
+    path: Option<&'a Path>,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, file: &Path) -> Result<Part> {
+        let Some(path) = self.path else {
+            return Ok(Part::Bytes(std::fs::read(file).map_err(Error::io("read", file))?));
+        };
+        let tokenizer = match self.tokenizer.take() {
+            Some(tokenizer) => tokenizer,
+            None => Tokenizer::open(path)?,
+        };
+        Ok(Part::Ids(self.tokenizer.insert(tokenizer).encode(file)?))
+    }
+}
+
 impl Tokens {
     /// Opens text files, folders of text, and token files (`.bin`). Text is tokenised by the
     /// `tokenizer.json` given, or taken as bytes.
@@ -54,32 +80,23 @@ impl Tokens {
     /// # Errors
     /// Nothing there, a file that cannot be read, a tokenizer that cannot be used.
     pub fn open(paths: &[PathBuf], tokenizer: Option<&Path>) -> Result<Self> {
-        let tokenizer = tokenizer.map(tokenize::Tokenizer::open).transpose()?;
         let mut tokens = Self::default();
+        let mut reader = Reader { path: tokenizer, tokenizer: None };
         for path in paths {
             for file in text::files(path)? {
                 tokens.push(match file.extension() {
                     Some(extension) if extension == "bin" => Part::File(TokenFile::open(&file)?),
-                    _ => match &tokenizer {
-                        None => {
-                            Part::Bytes(std::fs::read(&file).map_err(Error::io("read", &file))?)
-                        }
-                        Some(tokenizer) => Part::Ids(tokenizer.encode(&file)?),
-                    },
+                    _ => reader.read(&file)?,
                 });
             }
         }
         if tokens.len == 0 {
             let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            let what = format!(
-                "there are no tokens in {}; name text files, folders of text or .bin token files in data.paths",
-                if paths.is_empty() {
-                    "data.paths, which is empty".to_owned()
-                } else {
-                    paths.join(", ")
-                },
-            );
-            return Err(Error::Data(what));
+            let what = match &paths[..] {
+                [] => "is empty".to_owned(),
+                paths => format!("there is no text in {}", paths.join(", ")),
+            };
+            return Err(Error::Data(format!("{what}; {text}", text = text::REMEDY)));
         }
         Ok(tokens)
     }
@@ -133,11 +150,40 @@ impl Tokens {
         if self.len > seq_len {
             return Ok(());
         }
-        let most = self.len - 1;
-        Err(Error::Data(format!(
-            "a context of {seq_len} tokens is longer than the data, which has {}; set {setting} to at most {most}, or name more data",
+        let shorten = match self.len.saturating_sub(1) {
+            0 => String::new(),
+            most => format!("set it to at most {most}, or "),
+        };
+        let what = format!(
+            "a context of {seq_len} is longer than the data, which has {} tokens; {shorten}name more data",
             self.len
-        )))
+        );
+        Err(Error::setting(setting, what))
+    }
+
+    /// Checks that tokens are below `vocab_size`: all that are in memory, and the first of each
+    /// mapped file, whose others are checked as they are used. Text taken as bytes needs 256.
+    ///
+    /// # Errors
+    /// Some are not; the error says what would do.
+    pub fn check_model(&self, vocab_size: usize) -> Result<()> {
+        for part in &self.parts {
+            match part {
+                Part::Bytes(_) if vocab_size < BYTES => {
+                    return Err(Error::Data(format!(
+                        "text without a tokenizer is taken as bytes, of which there are {BYTES}, and the model's vocabulary has {vocab_size}; set model.vocab_size to {BYTES} or more, or give a tokenizer or token files"
+                    )));
+                }
+                Part::Bytes(_) => {}
+                Part::Ids(ids) => Self::check_vocabulary(ids, vocab_size)?,
+                Part::File(file) => {
+                    let first: Vec<u32> =
+                        (0..file.len().min(FIRST)).map(|index| file.get(index)).collect();
+                    Self::check_vocabulary(&first, vocab_size)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks that every one of `ids` is below `vocab_size`.
@@ -148,7 +194,7 @@ impl Tokens {
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             None => Ok(()),
             Some(id) => Err(Error::Data(format!(
-                "token {id} is outside the model's vocabulary of {vocab_size}; the data was made by another tokenizer, or model.vocab_size is too small (bytes need 256)"
+                "token {id} is outside the model's vocabulary of {vocab_size}; raise model.vocab_size, or name data that the model's tokenizer made"
             ))),
         }
     }

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::run::RunDir;
 use crate::{Error, Result};
 
+/// What to do about data that is not there.
+pub(super) const REMEDY: &str = "name text files, folders of text, or .bin token files";
 /// What text files are called, in folders.
 const TEXT: [&str; 12] =
     ["txt", "md", "rs", "toml", "py", "c", "h", "cu", "cuh", "json", "jsonl", "bin"];
@@ -11,13 +14,12 @@ const TEXT: [&str; 12] =
 const SKIPPED: [&str; 4] = ["target", "runs", "carry", "node_modules"];
 
 /// The file itself; or a folder's text and token files, subfolders included, in the order of their
-/// names. Hidden files, build products and lock files are left out.
+/// names. Hidden files, build products and the folders of runs are left out: a run that trains on
+/// the folder it is written to would not see the same data when it is resumed.
 pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let data = std::fs::metadata(path).map_err(|source| {
         let path = path.display();
-        Error::Data(format!(
-            "cannot open {path}: {source}; name existing files or folders in data.paths"
-        ))
+        Error::Data(format!("cannot open {path}: {source}; {REMEDY}"))
     })?;
     if data.is_file() {
         return Ok(vec![path.to_owned()]);
@@ -42,7 +44,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if path.is_dir() {
-            if !SKIPPED.contains(&&*name) {
+            if !SKIPPED.contains(&&*name) && !RunDir::is_run(&path) {
                 walk(&path, found)?;
             }
         } else if TEXT.contains(&&*extension) {

@@ -13,9 +13,11 @@ pub(super) struct Tokenizer {
 impl Tokenizer {
     #[cfg(feature = "tokenizers")]
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let what = |error| format!("{} is not a tokenizer: {error}", path.display());
-        let inner = tokenizers::Tokenizer::from_file(path)
-            .map_err(|e| Error::setting("data.tokenizer", what(e)))?;
+        let failed = |error| {
+            let path = path.display();
+            Error::Data(format!("{path} is not a tokenizer: {error}; give a tokenizer.json"))
+        };
+        let inner = tokenizers::Tokenizer::from_file(path).map_err(failed)?;
         Ok(Self { inner })
     }
 
@@ -27,9 +29,11 @@ impl Tokenizer {
     }
 
     #[cfg(not(feature = "tokenizers"))]
-    pub(super) fn open(_: &Path) -> Result<Self> {
-        let what = "this build has no tokenizers; build with `--features tokenizers`, or leave the setting out to train on bytes";
-        Err(Error::setting("data.tokenizer", what))
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        Err(Error::Data(format!(
+            "text is to be read by {}, and this build has no tokenizers; build with `--features tokenizers`, name .bin token files, or leave data.tokenizer out to train on bytes",
+            path.display()
+        )))
     }
 
     #[cfg(not(feature = "tokenizers"))]

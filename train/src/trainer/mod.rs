@@ -1,16 +1,18 @@
 //! A training run: one thread per rank, the same loop on each.
 
+mod host;
 mod rank;
 mod report;
 mod save;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use slimpipe_allocator::{Bytes, Memory};
 use slimpipe_kernels::cpu::peak::{PeakKind, peak_gflops};
 use slimpipe_kernels::cpu::threads::Threads;
+use slimpipe_pipeline::comm::Communicator;
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
 use slimpipe_pipeline::schedule::{dump, verify};
 use slimpipe_runtime::{DType, team};
@@ -18,13 +20,14 @@ use slimpipe_runtime::{DType, team};
 pub use rank::Rank;
 pub use report::{RankSummary, Summary};
 
-use crate::config::Job;
+use crate::config::{Config, Job};
 use crate::data::Tokens;
 use crate::flops::FlopsPerToken;
 use crate::hub::NewFile;
 use crate::metrics::{MetricsFile, StepMetrics};
 use crate::run::RunDir;
-use crate::{Result, checkpoint};
+use crate::{Error, Result, checkpoint};
+use host::check_host;
 use report::{Report, combine};
 
 /// Who watches a run. Called on rank 0's thread.
@@ -68,35 +71,45 @@ pub fn train(
     output: Option<&Output>,
     observer: &dyn Observer,
 ) -> Result<Summary> {
-    tokens.check_context(job.config.train.seq_len, "train.seq_len")?;
-    let report = verify(&job.schedule, job.schedule.channel_capacity())?;
-    let begun = AtomicBool::new(false);
-    let run = Run {
-        job,
-        tokens,
-        output,
-        observer,
-        origin: Instant::now(),
-        peak_flops: peak_flops(job.dtype),
-        begun: &begun,
-        files: Mutex::new(None),
-    };
-    let ranks =
-        launch(job.schedule.ranks(), job.schedule.channel_capacity(), |comm| run.rank(comm));
-    let mut ranks = match ranks {
-        Ok(ranks) => ranks,
-        Err(error) => {
-            if let Some(output) = output.filter(|_| !begun.load(Ordering::Relaxed)) {
-                output.run.clone().discard();
-            }
-            return Err(error);
+    let files = Mutex::new(None);
+    let result = begin(job, tokens, output, observer, &files);
+    if let Some(output) = output.filter(|_| result.is_err()) {
+        checkpoint::discard_partial(&output.run.checkpoints());
+        if files.into_inner().is_none() && !output.resume {
+            output.run.discard();
         }
-    };
+    }
+    result
+}
+
+/// Checks what can be checked before ranks start, and starts them.
+fn begin(
+    job: &Job,
+    tokens: &Tokens,
+    output: Option<&Output>,
+    observer: &dyn Observer,
+    files: &Mutex<Option<Files>>,
+) -> Result<Summary> {
+    tokens.check_context(job.config.train.seq_len, "train.seq_len")?;
+    tokens.check_model(job.model.vocab_size).map_err(|error| error.about("model.vocab_size"))?;
+    check_host(job)?;
+    let capacity = job.schedule.channel_capacity();
+    let report = verify(&job.schedule, capacity)?;
+    let mut from = None;
+    if let Some(output) = output.filter(|output| output.resume) {
+        let (step, path) = checkpoint::latest(&output.run.checkpoints())?;
+        checkpoint::check(&path, step, job.schedule.ranks())?;
+        from = Some((step, path));
+    }
+    let (origin, peak_flops) = (Instant::now(), peak_flops(job.dtype));
+    let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
+    let mut ranks = launch(job.schedule.ranks(), capacity, |comm| run.rank(comm))?;
     for (rank, expected) in ranks.iter_mut().zip(report.in_flight_peak) {
         rank.in_flight_expected = expected;
     }
-    let last = run.files.into_inner().and_then(|files| files.last);
-    Ok(Summary { last, ranks, stopped: observer.should_stop() })
+    let last = files.lock().as_ref().and_then(|files| files.last.clone());
+    let stopped = last.as_ref().is_some_and(|last| last.step < job.config.train.steps);
+    Ok(Summary { last, ranks, stopped })
 }
 
 /// The floating-point operations per second that this machine's cores reach at most.
@@ -111,13 +124,13 @@ struct Run<'a> {
     job: &'a Job,
     tokens: &'a Tokens,
     output: Option<&'a Output>,
+    /// The checkpoint the run continues from, and its step.
+    from: Option<(u64, PathBuf)>,
     observer: &'a dyn Observer,
     origin: Instant,
     peak_flops: f64,
-    /// Whether a first step began: before, nothing may be left behind.
-    begun: &'a AtomicBool,
-    /// Rank 0's.
-    files: Mutex<Option<Files>>,
+    /// Rank 0's. There are none before a step is finished: a run that fails before leaves nothing.
+    files: &'a Mutex<Option<Files>>,
 }
 
 /// What rank 0 writes as it goes.
@@ -130,15 +143,16 @@ impl Run<'_> {
     fn rank(&self, comm: LocalComm) -> Result<RankSummary> {
         let job = self.job;
         let _team = team::enter(job.threads)?;
-        let memory = self.memory(slimpipe_pipeline::comm::Communicator::rank(&comm))?;
+        let memory = self.memory(comm.rank())?;
         let mut rank = Rank::new(job, Box::new(comm), memory, self.origin)?;
-        let mut done = 0;
-        if let Some(output) = self.output.filter(|output| output.resume) {
-            let (step, path) = checkpoint::latest(&output.run.checkpoints())?;
-            rank.resume(&path, step)?;
-            done = step;
+        if let Some((step, path)) = &self.from {
+            rank.resume(path, *step)?;
         }
-        self.begin(&mut rank, done)?;
+        let mut done = self.done();
+        rank.comm().barrier()?;
+        if rank.comm().rank() == 0 {
+            self.observer.begin(done, job.config.train.steps);
+        }
         let mut summary = RankSummary::default();
         let settings = &job.config.train;
         while done < settings.steps {
@@ -171,8 +185,13 @@ impl Run<'_> {
         Ok(summary)
     }
 
+    /// Steps that were finished when the run began.
+    fn done(&self) -> u64 {
+        self.from.as_ref().map_or(0, |(step, _)| *step)
+    }
+
     fn memory(&self, rank: u32) -> Result<Memory> {
-        let settings = &self.job.config.memory;
+        let Config { memory: settings, train, .. } = &self.job.config;
         let mut builder = Memory::builder(rank);
         if let Some(limit) = settings.limit {
             builder = builder.limit(Bytes(limit.0));
@@ -180,39 +199,37 @@ impl Run<'_> {
         if settings.strict {
             builder = builder.strict();
         }
-        if let Some(output) = self.output.filter(|_| settings.trace) {
-            let path = output.run.path().join(format!("memory.{rank}.events"));
-            builder = builder.trace(&path)?;
+        if let Some(output) = self.output
+            && settings.trace
+            && self.done() < train.steps
+        {
+            let folder = output.run.memory_events();
+            std::fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
+            builder = builder.trace(&folder.join(format!("rank-{rank:04}.events")))?;
         }
         Ok(builder.build())
     }
 
-    /// All ranks are ready: from here on the run's folder stays.
-    fn begin(&self, rank: &mut Rank, done: u64) -> Result<()> {
-        rank.comm().barrier()?;
-        if rank.comm().rank() == 0 {
-            let mut files = Files { metrics: None, last: None };
-            if let Some(Output { run, .. }) = self.output {
-                run.write_config(&self.job.config)?;
-                NewFile::write_all(&run.schedule(), dump(&self.job.schedule).as_bytes())?;
-                files.metrics = Some(MetricsFile::open(&run.metrics(), done)?);
-            }
-            *self.files.lock() = Some(files);
-            self.begun.store(true, Ordering::Relaxed);
-            self.observer.begin(done, self.job.config.train.steps);
-        }
-        Ok(rank.comm().barrier()?)
-    }
-
+    /// Rank 0 writes a step down: with the first, the run's settings and schedule too.
     fn finish_step(&self, metrics: StepMetrics) -> Result<()> {
         let mut files = self.files.lock();
-        let Some(files) = files.as_mut() else { return Ok(()) };
+        let files = match &mut *files {
+            Some(files) => files,
+            none => none.insert(Files { metrics: self.begin()?, last: None }),
+        };
         if let Some(file) = &mut files.metrics {
             file.push(&metrics)?;
         }
         self.observer.step(&metrics);
         files.last = Some(metrics);
         Ok(())
+    }
+
+    fn begin(&self) -> Result<Option<MetricsFile>> {
+        let Some(Output { run, .. }) = self.output else { return Ok(None) };
+        run.write_config(&self.job.config)?;
+        NewFile::write_all(&run.schedule(), dump(&self.job.schedule).as_bytes())?;
+        MetricsFile::open(&run.metrics(), self.done()).map(Some)
     }
 
     fn flops_per_token(&self) -> FlopsPerToken {

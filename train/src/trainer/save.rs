@@ -9,7 +9,7 @@ use crate::hub::{FolderWriter, NewFile};
 use crate::run::RunDir;
 use crate::{Error, Result, timeline};
 
-/// Writes both; every rank takes part.
+/// Writes both; every rank takes part. Without a step there is no timeline to replace an earlier one.
 pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     write_timeline(rank, run)?;
     write_model(rank, job, run)?;
@@ -21,11 +21,14 @@ fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
     let spans = timeline::portable(rank.pipeline.timeline().spans());
     let bytes = serde_json::to_vec(&spans).map_err(|e| failed()(e.into()))?;
     let Some(all) = rank.comm().gather(bytes)? else { return Ok(()) };
-    let all: Vec<_> = all
+    let all: Vec<Vec<_>> = all
         .iter()
         .map(|bytes| serde_json::from_slice(bytes))
         .collect::<Result<_, _>>()
         .map_err(|e| failed()(e.into()))?;
+    if all.iter().all(Vec::is_empty) {
+        return Ok(());
+    }
     let text = timeline::chrome_trace(&all).to_string();
     Ok(NewFile::write_all(&run.timeline(), text.as_bytes())?)
 }
