@@ -180,11 +180,8 @@ impl State {
                 _ => {}
             }
         }
-        match request.place {
-            Some(region @ (Region::Persistent | Region::KvGrad)) => {
-                return self.place_in_pool(region, request, bytes);
-            }
-            _ => {}
+        if let Some(region @ (Region::Persistent | Region::KvGrad)) = request.place {
+            return self.place_in_pool(region, request, bytes);
         }
         if let Some(unit) = request.unit {
             self.stats.overflow_hits += 1;

@@ -11,12 +11,3 @@ multiversion! {
         }
     }
 }
-
-multiversion! {
-    /// Elements of `a` with those of `b`; of `a` alone where a word holds one element.
-    pub(crate) fn words_across<T: Multiply>(a: &[T], b: &[T], to: &mut [u32]) {
-        for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
-            *to = T::word(a, b);
-        }
-    }
-}
