@@ -2,7 +2,6 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpu::simd::Scalar;
 use crate::cpu::testing::noise;
 
 /// How an operand lies in memory.
