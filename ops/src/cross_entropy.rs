@@ -1,6 +1,6 @@
 //! Cross-entropy, on given logits and fused with the output layer.
 //!
-//! The loss of a row is log(sum(exp(z))) - z[label], in nats; label -100 counts for nothing. Its
+//! The loss of a row is log(sum(exp(z))) - z`[label]`, in nats; label -100 counts for nothing. Its
 //! gradient is softmax(z) - onehot(label).
 //!
 //! [`head_loss_grad`] computes logits Z = X W^T a block of rows at a time and at once turns each
@@ -47,7 +47,7 @@ fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Res
 }
 
 /// The loss of output layer `weight` [vocab, width] on `x` [rows, width] against `labels` (i64,
-/// [rows]): the sum of the rows' losses times `scale`, an f32 scalar.
+/// `[rows]`): the sum of the rows' losses times `scale`, an f32 scalar.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, a label outside the vocabulary, out of memory.
@@ -169,7 +169,7 @@ fn sum(losses: &[f32]) -> f64 {
     losses.iter().map(|&loss| f64::from(loss)).sum()
 }
 
-/// The sum of the losses of `logits` (f32, [rows, vocab]) against `labels` (i64, [rows]) times
+/// The sum of the losses of `logits` (f32, `[rows, vocab]`) against `labels` (i64, `[rows]`) times
 /// `scale`, an f32 scalar, and the gradient of `logits`.
 ///
 /// # Errors

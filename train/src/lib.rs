@@ -5,7 +5,7 @@
 //! use slimpipe_train::{Config, lr};
 //! let config = Config::parse("[parallel]\npipeline = 2\n", &["train.steps=10".to_owned()])?;
 //! assert_eq!((config.parallel.pipeline, config.train.steps), (2, 10));
-//! assert!(lr::at(&config.train, 10) < config.train.lr);           // warm-up, then a cosine
+//! assert!(lr::at(&config.train, 1) < lr::at(&config.train, 10));     // warm-up, then a cosine
 //! let error = Config::parse("", &["train.setps=10".to_owned()]).unwrap_err();
 //! assert!(error.to_string().contains("did you mean `train.steps`"));
 //! # Ok::<(), slimpipe_train::Error>(())

@@ -39,7 +39,7 @@ impl Function for LayerNorm {
 
 impl Tensor {
     /// LayerNorm of the rows of the last dimension: y = (x - mean) w / sqrt(var + eps) + b, for
-    /// `weight` and `bias` [width].
+    /// `weight` and `bias` `[width]`.
     ///
     /// # Errors
     /// A weight or bias of another width or dtype, out of memory.

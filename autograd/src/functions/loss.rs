@@ -29,7 +29,7 @@ impl Function for Ready {
 
 impl Tensor {
     /// The summed cross-entropy (nats) of the rows of `self` (f32 logits [rows, vocab]) against
-    /// `labels` (i64 [rows], -100 ignored), times `factor`.
+    /// `labels` (i64 `[rows]`, -100 ignored), times `factor`.
     ///
     /// # Errors
     /// Shapes or dtypes that do not fit, a label outside the vocabulary, out of memory.
@@ -40,7 +40,7 @@ impl Tensor {
     }
 
     /// Output layer and loss in one: the summed cross-entropy of the logits `self weight^T` against
-    /// `labels` (i64 [rows], -100 ignored), times `factor`, for `self` [rows, width] and `weight`
+    /// `labels` (i64 `[rows]`, -100 ignored), times `factor`, for `self` `[rows, width]` and `weight`
     /// [vocab, width]. No more than one block of logits is ever held.
     ///
     /// The weight's gradient is accumulated here, in forward, and the input's is saved. So the

@@ -38,7 +38,7 @@ impl Function for RmsNorm {
 
 impl Tensor {
     /// RMSNorm of the rows of the last dimension: y = x w / sqrt(mean(x^2) + eps), for `weight`
-    /// [width].
+    /// `[width]`.
     ///
     /// # Errors
     /// A weight of another width or dtype, out of memory.

@@ -78,7 +78,7 @@ multiversion! {
     }
 }
 
-/// y = x r w per row with r = 1 / sqrt(mean(x^2) + eps); `x`, `y` are [rows, width], `rstd` [rows].
+/// y = x r w per row with r = 1 / sqrt(mean(x^2) + eps); `x`, `y` are [rows, width], `rstd` `[rows]`.
 ///
 /// # Panics
 /// Sizes that do not fit.

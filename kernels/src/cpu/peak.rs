@@ -63,7 +63,7 @@ fn measure_tiles<T: Multiply, const ROWS: usize>(threads: &Threads) -> f64 {
     best
 }
 
-/// Memory bandwidth in GB/s of `threads` for a[i] = b[i] + c a[i]: 12 bytes per element.
+/// Memory bandwidth in GB/s of `threads` for `a[i] = b[i] + c a[i]`: 12 bytes per element.
 pub fn bandwidth_gbs(threads: &Threads) -> f64 {
     const LEN: usize = 16 << 20;
     const TASK: usize = 1 << 18;

@@ -46,7 +46,7 @@ impl StageSpec {
 
 /// What flows into a stage.
 pub enum StageInput {
-    /// The slice's token ids (u32, [rows]); the first stage's input.
+    /// The slice's token ids (u32, `[rows]`); the first stage's input.
     Tokens(RawTensor),
     /// The previous stage's output, [rows, width].
     Hidden(Tensor),
@@ -75,7 +75,7 @@ impl SliceContext<'_> {
         self.offset
     }
 
-    /// The label of each token (i64, [rows], -100 ignored); on the last stage only.
+    /// The label of each token (i64, `[rows]`, -100 ignored); on the last stage only.
     ///
     /// # Errors
     /// Another stage asked.

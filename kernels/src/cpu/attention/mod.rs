@@ -10,8 +10,8 @@
 //! and log-sum-exp minus infinity.
 //!
 //! Forward (Dao et al., arXiv 2205.14135), per block of keys: S = scale K Q^T, m' = max(m, max S),
-//! P = exp::<FUSED>(S - m'), l' = l exp(m - m') + sum P, O' = O exp(m - m') + V^T P. Backward, with
-//! D = sum(dO O): P = exp::<FUSED>(S - lse), dV = P dO, dP = V dO^T, dS = scale P (dP - D), dQ = dS^T K,
+//! P = exp(S - m'), l' = l exp(m - m') + sum P, O' = O exp(m - m') + V^T P. Backward, with
+//! D = sum(dO O): P = exp(S - lse), dV = P dO, dP = V dO^T, dS = scale P (dP - D), dQ = dS^T K,
 //! dK = dS Q. Tasks are (key head, query block) forward and key heads backward, whatever the number
 //! of threads.
 

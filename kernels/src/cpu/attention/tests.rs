@@ -24,7 +24,10 @@ struct Reference {
 }
 
 impl Case {
-    #[expect(clippy::type_complexity, reason = "queries, output gradients, and per chunk keys and values")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "queries, output gradients, and per chunk keys and values"
+    )]
     fn data<T: Multiply>(&self) -> (Vec<T>, Vec<T>, Vec<Vec<T>>, Vec<Vec<T>>) {
         let Shape { q_len, heads, kv_heads, head_dim, .. } = self.shape;
         let make = |seed, len| noise(seed, len).into_iter().map(T::from_f32).collect::<Vec<T>>();
