@@ -18,7 +18,7 @@ pub enum Unary {
     Tanh,
     /// 1 / (1 + e^-x)
     Sigmoid,
-    /// x sigmoid::<false>(x)
+    /// x sigmoid(x)
     Silu,
     /// x Phi(x) with Phi the normal distribution function.
     Gelu,

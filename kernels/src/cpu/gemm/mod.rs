@@ -113,7 +113,7 @@ pub fn gemm<T: Input, O: Output>(
     gemm_on(T::best_path(), threads, a, b, beta, c);
 }
 
-/// What [`gemm`] runs on for operands of type `T`.
+/// What [`gemm()`] runs on for operands of type `T`.
 pub fn path_name<T: Input>() -> &'static str {
     match (T::best_path(), T::PER_WORD) {
         (Path::Amx, _) => "AMX",
@@ -124,7 +124,7 @@ pub fn path_name<T: Input>() -> &'static str {
     }
 }
 
-/// As [`gemm`], on a path of one's choice; for tests and benchmarks.
+/// As [`gemm()`], on a path of one's choice; for tests and benchmarks.
 ///
 /// # Panics
 /// Sizes that do not fit, or the machine lacks what the path needs.
