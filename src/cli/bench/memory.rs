@@ -55,7 +55,7 @@ fn trains(
 
 /// The longest context, by doubling and then halving the step.
 fn reach(schedule: &str, slices: u32, chunks: u32, args: &Args) -> anyhow::Result<usize> {
-    let limit: ByteSize = args.limit.parse().map_err(anyhow::Error::msg)?;
+    let limit: ByteSize = args.limit.parse().map_err(|e| anyhow::anyhow!("--limit: {e}"))?;
     let fits = |steps: usize| trains(schedule, slices, chunks, steps * args.step, limit);
     let (mut low, mut high) = (0, 8);
     while fits(high)? {

@@ -53,6 +53,9 @@ pub struct Args {
     /// Slices per sequence.
     #[arg(long, default_value_t = 4)]
     slices: u32,
+    /// A flag of the PyTorch script; there is nothing to compile here.
+    #[arg(long)]
+    compile: bool,
 }
 
 #[derive(Default)]
@@ -68,6 +71,13 @@ impl Observer for Record {
 
 /// Measures, and prints the keys of the PyTorch script.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.steps > 0,
+        "--steps is 0; at least 1 is measured after the one to warm up"
+    );
+    if args.compile {
+        eprintln!("--compile changes nothing: what runs is compiled already");
+    }
     let mut config = Config::default().with(&[format!("train.dtype={}", args.dtype)])?;
     let (model, train, parallel) = (&mut config.model, &mut config.train, &mut config.parallel);
     model.hidden_size = args.hidden;

@@ -43,7 +43,10 @@ impl Config {
     /// A file that cannot be read or is not TOML, an unknown setting, a value of the wrong type.
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self> {
         let Some(path) = path else { return Self::parse("", overrides) };
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("cannot read {}: {error}; name a TOML file of settings", path.display());
+            Error::setting("--config", what)
+        })?;
         Self::parse(&text, overrides).map_err(|error| match error {
             Error::Toml { what, .. } => Error::Toml { path: path.display().to_string(), what },
             other => other,

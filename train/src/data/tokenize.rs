@@ -31,7 +31,7 @@ impl Tokenizer {
     #[cfg(not(feature = "tokenizers"))]
     pub(super) fn open(path: &Path) -> Result<Self> {
         Err(Error::Data(format!(
-            "text is to be read by {}, and this build has no tokenizers; build with `--features tokenizers`, name .bin token files, or leave data.tokenizer out to train on bytes",
+            "text would need the tokenizer {}, and this build has none; build with `--features tokenizers`, name .bin token files, or leave data.tokenizer out to train on bytes",
             path.display()
         )))
     }
