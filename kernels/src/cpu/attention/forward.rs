@@ -3,26 +3,31 @@
 use std::cell::RefCell;
 
 use super::block::{
-    KEYS, Product, Queries, ROWS, Sizes, lanes_of_queries, softmax_block, to_column_words,
-    visible_blocks, words_of_columns, words_of_rows,
+    Block, KEYS, Product, Queries, Sizes, lanes_of_queries, softmax_block, visible_blocks,
 };
 use super::{Chunk, Rows, RowsMut, Shape};
 use crate::cpu::micro::{Multiply, Path, Strides};
-use crate::cpu::simd::multiversion;
+use crate::cpu::scratch::Buffer;
+use crate::cpu::simd::{mul_add, multiversion};
 use crate::cpu::threads::{Shared, Threads};
+use crate::cpu::transpose::transpose;
+use crate::cpu::words::rounded_across;
 
 /// One task's buffers, kept by its thread.
 #[derive(Default)]
 struct Scratch {
-    q: Vec<u32>,
-    k: Vec<u32>,
-    v: Vec<u32>,
-    scores: Vec<f32>,
-    p: Vec<u32>,
-    out: Vec<f32>,
-    max: Vec<f32>,
-    sum: Vec<f32>,
-    alpha: Vec<f32>,
+    q: Buffer<u32>,
+    k: Buffer<u32>,
+    v: Buffer<u32>,
+    spare: Buffer<u32>,
+    scores: Buffer<f32>,
+    p: Buffer<u32>,
+    /// [dim][lanes] while it is summed up, and [lanes][dim] to be written.
+    out: Buffer<f32>,
+    rows: Buffer<f32>,
+    max: Buffer<f32>,
+    sum: Buffer<f32>,
+    alpha: Buffer<f32>,
 }
 
 thread_local! {
@@ -32,18 +37,17 @@ thread_local! {
 impl Scratch {
     fn fit<T: Multiply>(&mut self, sizes: &Sizes) {
         let Sizes { lanes, words, dim, .. } = *sizes;
-        self.q.resize(words * lanes, 0);
-        self.k.resize(KEYS * words, 0);
-        self.v.resize(KEYS / T::PER_WORD * dim, 0);
-        self.scores.resize(KEYS * lanes, 0.0);
-        self.p.resize(KEYS / T::PER_WORD * lanes, 0);
-        self.out.clear();
-        self.out.resize(dim * lanes, 0.0);
-        self.max.clear();
-        self.max.resize(lanes, f32::NEG_INFINITY);
-        self.sum.clear();
-        self.sum.resize(lanes, 0.0);
-        self.alpha.resize(lanes, 0.0);
+        self.q.fit(words * lanes);
+        self.k.fit(KEYS * words);
+        self.v.fit(KEYS / T::PER_WORD * dim);
+        self.spare.fit(KEYS / T::PER_WORD * dim);
+        self.scores.fit(KEYS * lanes);
+        self.p.fit(KEYS / T::PER_WORD * lanes);
+        self.out.fit(dim * lanes).fill(0.0);
+        self.rows.fit(dim * lanes);
+        self.max.fit(lanes).fill(f32::NEG_INFINITY);
+        self.sum.fit(lanes).fill(0.0);
+        self.alpha.fit(lanes);
     }
 }
 
@@ -62,16 +66,7 @@ pub fn forward<T: Multiply>(
     lse: &mut [f32],
     merge: bool,
 ) {
-    forward_on(
-        if T::best_path() == Path::Amx { Path::Avx512 } else { T::best_path() },
-        threads,
-        shape,
-        q,
-        chunks,
-        out,
-        lse,
-        merge,
-    );
+    forward_on(T::best_path(), threads, shape, q, chunks, out, lse, merge);
 }
 
 /// As [`forward`] on a path of one's choice; for tests.
@@ -93,7 +88,7 @@ pub(super) fn forward_on<T: Multiply>(
     if shape.q_len == 0 {
         return;
     }
-    let sizes = Sizes::new::<T>(shape);
+    let sizes = Sizes::new::<T>(path, shape);
     let blocks = shape.q_len.div_ceil(sizes.rows);
     let results = Results {
         out: Shared(out.data.as_mut_ptr()),
@@ -105,19 +100,18 @@ pub(super) fn forward_on<T: Multiply>(
         // The last blocks see the most keys: first, so that threads end together.
         let (block, kv_head) = (blocks - 1 - task / shape.kv_heads, task % shape.kv_heads);
         let queries = Queries::new(shape, &sizes, kv_head, block);
+        let _entered = path.enter();
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.fit::<T>(&sizes);
-            scratch.attend(path, shape, &sizes, &queries, kv_head, &q, chunks);
+            scratch.attend(shape, &sizes, &queries, kv_head, &q, chunks);
             results.write(shape, &sizes, &queries, scratch);
         });
     });
 }
 
 impl Scratch {
-    #[allow(clippy::too_many_arguments)]
     fn attend<T: Multiply>(
         &mut self,
-        path: Path,
         shape: &Shape,
         sizes: &Sizes,
         queries: &Queries,
@@ -125,13 +119,14 @@ impl Scratch {
         q: &Rows<'_, T>,
         chunks: &[Chunk<'_, T>],
     ) {
-        let Sizes { lanes, rows, words, dim, .. } = *sizes;
+        let Sizes { tile, lanes, rows, words, dim, .. } = *sizes;
+        let scale = shape.scale * std::f32::consts::LOG2_E;
         lanes_of_queries(q, queries, shape, sizes, &mut self.q);
         visible_blocks(chunks, queries.last(), |chunk, first, count| {
             let chunk = &chunks[chunk];
-            words_of_rows(&chunk.k, first, count, kv_head, shape.head_dim, &mut self.k);
-            words_of_columns(&chunk.v, first, count, kv_head, shape.head_dim, dim, &mut self.v);
-            let keys = count.next_multiple_of(ROWS);
+            let block = |rows| Block { rows, first, count, head: kv_head, dim: shape.head_dim };
+            let keys = count.next_multiple_of(tile);
+            block(chunk.k).words_of_rows(words, &mut self.k[..keys * words]);
             let product = Product {
                 steps: words,
                 a: &self.k,
@@ -139,33 +134,31 @@ impl Scratch {
                 b: &self.q,
                 ldb: lanes,
             };
-            product.run::<T>(path, (keys, lanes), &mut self.scores, lanes, false);
+            product.run::<T>(sizes, (keys, lanes), &mut self.scores, lanes, false);
             // Keys that only fill the last tile must not count.
             self.scores[count * lanes..keys * lanes].fill(0.0);
             let span = (chunk.start + first, queries.position, rows);
-            softmax_block(
+            softmax_block::<T>(
                 &mut self.scores[..count * lanes],
                 lanes,
-                shape.scale,
+                scale,
                 span,
                 &mut self.max,
                 &mut self.sum,
                 &mut self.alpha,
             );
-            let steps = keys / T::PER_WORD;
-            to_column_words::<T>(&self.scores[..keys * lanes], lanes, &mut self.p[..steps * lanes]);
             if self.alpha.iter().any(|&alpha| alpha != 1.0) {
                 rescale(&mut self.out, &self.alpha);
             }
-            let product = Product {
-                steps,
-                a: &self.v,
-                strides: Strides { row: 1, step: dim },
-                b: &self.p,
-                ldb: lanes,
-            };
-            product.run::<T>(path, (dim, lanes), &mut self.out, lanes, true);
+            let steps = keys / T::PER_WORD;
+            let scores = &self.scores[..keys * lanes];
+            let p = rounded_across::<T>(scores, lanes, &mut self.p[..steps * lanes]);
+            let strides = block(chunk.v).transposed(sizes, keys, &mut self.v, &mut self.spare);
+            let product = Product { steps, a: &self.v, strides, b: p, ldb: lanes };
+            product.run::<T>(sizes, (dim, lanes), &mut self.out, lanes, true);
         });
+        let out = &self.out[..];
+        transpose::<f32>(out, lanes, (dim, lanes), bytemuck::cast_slice_mut(&mut self.rows), dim);
     }
 }
 
@@ -202,10 +195,12 @@ impl<T: Multiply> Results<T> {
                         &mut self.lse.part(head * shape.q_len + row, 1)[0],
                     )
                 };
-                let sum = scratch.sum[lane];
-                let new = if sum > 0.0 { scratch.max[lane] + sum.ln() } else { f32::NEG_INFINITY };
+                let (sum, max) = (scratch.sum[lane], scratch.max[lane]);
+                let seen = sum > 0.0 || sum.is_nan();
+                let new =
+                    if seen { max * std::f32::consts::LN_2 + sum.ln() } else { f32::NEG_INFINITY };
                 let mut old_part = 0.0;
-                let mut new_part = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+                let mut new_part = if seen { 1.0 / sum } else { 0.0 };
                 let mut total = new;
                 if self.merge && *lse > f32::NEG_INFINITY {
                     let top = lse.max(new);
@@ -214,10 +209,23 @@ impl<T: Multiply> Results<T> {
                     new_part *= (new - total).exp();
                 }
                 *lse = total;
-                for (d, out) in out.iter_mut().enumerate() {
-                    let old = if old_part > 0.0 { old_part * out.to_f32() } else { 0.0 };
-                    *out = T::from_f32(old + new_part * scratch.out[d * sizes.lanes + lane]);
-                }
+                let from = &scratch.rows[lane * sizes.dim..][..shape.head_dim];
+                combine::<T>(out, old_part, from, new_part);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `out` times its part, if it has one, plus `from` times its own.
+    fn combine<T: Multiply>(out: &mut [T], old_part: f32, from: &[f32], new_part: f32) {
+        if old_part > 0.0 {
+            for (out, from) in out.iter_mut().zip(from) {
+                *out = T::from_f32(mul_add::<FUSED>(out.to_f32(), old_part, from * new_part));
+            }
+        } else {
+            for (out, from) in out.iter_mut().zip(from) {
+                *out = T::from_f32(from * new_part);
             }
         }
     }
