@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, default_value = "f32")]
     dtype: String,
     /// Slices per sequence.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     slices: u32,
     /// A flag of the PyTorch script; there is nothing to compile here.
     #[arg(long)]

@@ -176,9 +176,7 @@ fn relative(got: &[f32], expected: &[f64]) -> f64 {
 
 fn check<T: Multiply>(case: &Case, tolerance: f64) {
     let r = case.reference::<T>();
-    for path in
-        [if T::best_path() == Path::Amx { Path::Avx512 } else { T::best_path() }, Path::Portable]
-    {
+    for &path in T::paths() {
         let one = compute::<T>(case, path, 1, false);
         for (name, got, expected) in [("out", &one.out, &r.out), ("dq", &one.dq, &r.dq)] {
             assert!(
