@@ -5,8 +5,11 @@ use std::ptr::NonNull;
 
 use crate::{AllocError, Bytes, Phase, Region, UnitId};
 
-/// An allocation that is about to be made.
+/// What is about to be had: a block, or the slot of a unit that opens.
+#[derive(Clone, Copy, Debug)]
 pub struct Ask {
+    /// The bytes asked for.
+    pub requested: u64,
     /// Bytes that would have to be committed for it; 0 if it fits into what is.
     pub growth: u64,
     /// Bytes committed now.
@@ -14,8 +17,8 @@ pub struct Ask {
 }
 
 /// A block as adaptors see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Shared {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
     /// The region it lies in.
     pub region: Region,
     /// Its offset there, in bytes.
@@ -37,7 +40,7 @@ pub enum Event<'a> {
     /// A block was placed.
     Allocated {
         /// The block.
-        block: &'a Shared,
+        block: &'a Block,
         /// The Rust code that asked.
         location: &'static Location<'static>,
         /// Its first byte.
@@ -46,22 +49,31 @@ pub enum Event<'a> {
     /// A block is about to be freed.
     Freed {
         /// The block.
-        block: &'a Shared,
+        block: &'a Block,
         /// Its first byte.
         memory: NonNull<u8>,
     },
-    /// A unit's slot went back, with whatever it still held.
-    SlotReturned {
+    /// There was no memory for a block or a unit's slot.
+    Refused {
+        /// The operation that asked.
+        op: &'static str,
+        /// The bytes it asked for.
+        requested: u64,
+        /// The Rust code that asked.
+        location: &'static Location<'static>,
+    },
+    /// A unit was opened.
+    UnitOpened(UnitId),
+    /// A cell of a closing unit's slot goes back, with whatever it still held.
+    CellReturned {
         /// The region of the slot.
         region: Region,
-        /// Bytes of the slot.
+        /// Bytes of the cell.
         bytes: u64,
         /// Its first byte.
         memory: NonNull<u8>,
     },
-    /// A unit was opened.
-    UnitOpened(UnitId),
-    /// A unit was closed: everything it owned is gone.
+    /// A unit was closed: everything in its slot is gone.
     UnitClosed(UnitId),
     /// A unit's forward or backward begins.
     Phase(UnitId, Phase),
@@ -75,8 +87,11 @@ pub enum Event<'a> {
 }
 
 /// Something wrapped around a rank's memory: it may refuse allocations and sees all that happens.
+///
+/// It is called under the memory's lock, so it must not use that memory itself.
 pub trait Adaptor: Send {
-    /// Why the allocation is refused, if it is.
+    /// Why the memory is refused, if it is. Asked once for every allocation and for the slot of every
+    /// unit that opens.
     fn refuses(&mut self, ask: &Ask) -> Option<String> {
         let _ = ask;
         None
@@ -92,7 +107,7 @@ pub trait Adaptor: Send {
         None
     }
 
-    /// Writes out what it holds back.
+    /// Writes out what it still holds.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -106,7 +121,7 @@ pub struct Limit(pub Bytes);
 
 impl Adaptor for Limit {
     fn refuses(&mut self, ask: &Ask) -> Option<String> {
-        let over = ask.growth > 0 && ask.reserved + ask.growth > self.0.0;
+        let over = ask.growth > 0 && ask.reserved.saturating_add(ask.growth) > self.0.0;
         over.then(|| format!("{} more would exceed the limit", Bytes(ask.growth)))
     }
 
@@ -115,7 +130,7 @@ impl Adaptor for Limit {
     }
 }
 
-/// Makes one allocation fail: the `n`-th from now (1 is the next) that has to be placed.
+/// Makes one allocation (or opening of a unit with a slot) fail: the `n`-th from now; 1 is the next.
 pub struct FailNth(pub u64);
 
 impl Adaptor for FailNth {
@@ -134,11 +149,11 @@ impl Adaptor for Poison {
             Event::Allocated { block, memory, .. } | Event::Freed { block, memory } => {
                 (memory, block.bytes)
             }
-            Event::SlotReturned { memory, bytes, .. } => (memory, *bytes),
+            Event::CellReturned { memory, bytes, .. } => (memory, *bytes),
             _ => return,
         };
         // SAFETY: the event names committed memory that nobody may read or write at this moment: a
-        // block not yet handed out, one just given back, or the slot of a closed unit.
+        // block not yet handed out, one just given back, or a cell of a closed unit.
         unsafe { memory.as_ptr().write_bytes(0xff, bytes as usize) };
     }
 }

@@ -2,20 +2,39 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::memory::{Inner, is_fallback};
 use crate::plan::Record;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::{AllocError, Region, UnitId};
 
 /// A unit as its allocations see it: who it is and whether it is still open.
 pub(crate) struct UnitState {
     pub id: UnitId,
-    /// Position in the table of open units.
-    pub index: usize,
-    pub closed: AtomicBool,
+    /// Its place in the table of open units.
+    pub key: UnitKey,
+    closed: AtomicBool,
+}
+
+/// A place in the table of open units, and which of the units that had the place in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnitKey {
+    pub index: u32,
+    pub generation: u32,
+}
+
+impl UnitState {
+    pub(crate) fn new(id: UnitId, key: UnitKey) -> Self {
+        Self { id, key, closed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
 }
 
 /// Where an allocation's bytes come from.
@@ -78,9 +97,7 @@ impl Allocation {
     #[inline]
     pub fn check(&self, op: &'static str) -> Result<(), AllocError> {
         match self.block.as_ref().and_then(|block| block.unit.as_ref()) {
-            Some(unit) if unit.closed.load(Ordering::Acquire) => {
-                Err(AllocError::EscapedUnit { op, unit: unit.id })
-            }
+            Some(unit) if unit.is_closed() => Err(AllocError::EscapedUnit { op, unit: unit.id }),
             _ => Ok(()),
         }
     }

@@ -19,9 +19,18 @@ pub enum AllocError {
         /// The closed unit.
         unit: UnitId,
     },
+    /// Something was allocated in the phase of a unit that had been closed.
+    #[error("{op}: unit {unit} is closed; end its phases before the unit itself")]
+    UnitClosed {
+        /// The operation that asked.
+        op: &'static str,
+        /// The closed unit.
+        unit: UnitId,
+    },
     /// An allocation that the plan does not know, in strict mode.
     #[error(
-        "{op}: {bytes} in unit {unit}, layer {layer:?}, are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict"
+        "{op}: {bytes} in unit {unit}{} are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict",
+        layer.map_or(String::new(), |layer| format!(", layer {layer},"))
     )]
     NotPlanned {
         /// The operation.
@@ -41,14 +50,6 @@ pub enum AllocError {
     PlanInUse {
         /// Open units.
         open: u64,
-    },
-    /// Address space or pages could not be had from the operating system.
-    #[error("the operating system refused {bytes} of address space: {source}")]
-    AddressSpace {
-        /// Bytes asked for.
-        bytes: Bytes,
-        /// Its answer.
-        source: std::io::Error,
     },
     /// The event log could not be written.
     #[error("cannot write the memory trace {path}: {source}")]
@@ -100,13 +101,13 @@ impl fmt::Display for OutOfMemory {
             Some(limit) => write!(f, ", limit {limit} (memory.limit)")?,
             None => write!(f, ", no limit set")?,
         }
-        write!(f, "; the largest owners are")?;
+        if !self.owners.is_empty() {
+            write!(f, "; the largest owners are")?;
+        }
         for owner in &self.owners {
             write!(f, "\n  {owner}")?;
         }
-        write!(
-            f,
-            "\nraise memory.limit, or lower train.seq_len, or raise parallel.slices or parallel.pipeline"
-        )
+        let raise = if self.limit.is_some() { "raise memory.limit, " } else { "" };
+        write!(f, "\n{raise}lower train.seq_len, or raise parallel.slices or parallel.pipeline")
     }
 }

@@ -34,28 +34,28 @@ pub enum Phase {
 pub enum Region {
     /// Parameters, gradients, optimizer state.
     Persistent = 0,
-    /// What a unit's forward saves inside layers; one equal slot per unit in flight.
+    /// What a unit's forward saves for its backward: one slot per unit in flight.
     Slot = 1,
-    /// What a unit's forward saves outside layers (a loss head); one slot per unit of that chunk.
-    Extra = 2,
     /// Keys and values of a unit, read by later slices.
-    Kv = 3,
+    Kv = 2,
     /// Accumulators of key and value gradients.
-    KvGrad = 4,
+    KvGrad = 3,
     /// Temporaries of one forward or backward.
-    Transient = 5,
+    Transient = 4,
     /// Messages on their way.
-    Comm = 6,
+    Comm = 5,
     /// Everything that was not planned.
-    Overflow = 7,
+    Overflow = 6,
 }
 
 impl Region {
+    /// How many regions there are.
+    pub const COUNT: usize = 7;
+
     /// All regions, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; Self::COUNT] = [
         Self::Persistent,
         Self::Slot,
-        Self::Extra,
         Self::Kv,
         Self::KvGrad,
         Self::Transient,
@@ -70,8 +70,7 @@ impl Region {
 
     /// The name in tables and traces.
     pub fn name(self) -> &'static str {
-        ["persistent", "slots", "extra", "kv", "kv gradients", "transient", "comm", "overflow"]
-            [self.index()]
+        ["persistent", "slots", "kv", "kv gradients", "transient", "comm", "overflow"][self.index()]
     }
 }
 

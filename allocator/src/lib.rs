@@ -17,17 +17,18 @@
 //!
 //! A *unit* is (microbatch, slice, chunk): what a rank runs in one forward and one backward. Its
 //! memory is planned: a [`Recorder`] watches one unit on the meta device, and the [`UnitPlan`] it
-//! gives places every allocation of every later unit without any search. Slots of units are equal,
-//! so that the slot one backward frees fits the next forward exactly; nothing can fragment. What
-//! departs from the plan goes to a general overflow pool, counted.
+//! gives places every allocation of every later unit without any search. Units of a chunk save
+//! tensors of equal sizes, so that what one backward frees fits the next forward exactly; nothing
+//! can fragment. What departs from the plan goes to a general overflow region, counted.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `memory`, `allocation` | the handles: [`Memory`], [`Unit`], [`Allocation`] |
 //! | [`scope`] | what the current thread allocates from, and for which layer |
 //! | `plan` | recording and replaying |
-//! | `state`, [`arena`] | placement and accounting; arithmetic on offsets only |
-//! | `source` | address ranges and pages: the only place with pointers |
+//! | `state`, `regions` | what is placed where, and the figures |
+//! | [`arena`] | placement in one region; arithmetic on offsets only |
+//! | `source` | address ranges and pages: the only place that makes pointers |
 //! | [`adaptor`] | limits, poison, failures, traces: wrapped around any memory |
 //! | [`events`] | the event log and its reader |
 
@@ -40,6 +41,7 @@ pub mod events;
 mod id;
 mod memory;
 mod plan;
+mod regions;
 pub mod scope;
 mod source;
 mod state;
@@ -53,5 +55,5 @@ pub use error::{AllocError, OutOfMemory};
 pub use id::{Phase, Region, UnitId};
 pub use memory::{Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Unit, allocate, allocate_meta};
 pub use plan::{Recorder, RecorderPhase, UnitPlan};
-pub use stats::{Gauge, MemoryStats, Owner, Usage};
+pub use stats::{Gauge, MemoryStats, Owner, UnitUsage, Usage};
 pub use trace::Trace;

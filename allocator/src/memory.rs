@@ -4,15 +4,14 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::sync::Mutex;
-
 use crate::adaptor::{Adaptor, FailNth, Limit, Poison};
 use crate::allocation::{Allocation, Block, UnitState};
-use crate::plan::Ordinals;
+use crate::plan::{HELD, Ordinals};
 use crate::scope::{self, Frame, FrameGuard};
 use crate::state::{Request, State};
+use crate::sync::Mutex;
 use crate::trace::Trace;
-use crate::{AllocError, Bytes, MemoryStats, Owner, Phase, Region, UnitId, UnitPlan};
+use crate::{AllocError, Bytes, MemoryStats, Owner, Phase, Region, UnitId, UnitPlan, UnitUsage};
 
 pub(crate) struct Inner {
     rank: u32,
@@ -30,8 +29,7 @@ impl Inner {
 
     fn allocate(self: &Arc<Self>, request: &Request<'_>) -> Result<Allocation, AllocError> {
         let (index, region, pointer) = self.state.lock().allocate(request)?;
-        let owned = matches!(region, Region::Slot | Region::Extra | Region::Kv);
-        let unit = request.unit.filter(|_| owned).cloned();
+        let unit = request.unit.filter(|_| HELD.contains(&region)).cloned();
         Ok(Allocation {
             bytes: request.bytes,
             region,
@@ -68,7 +66,7 @@ impl MemoryBuilder {
         self.adaptor(Poison)
     }
 
-    /// Makes the `n`-th allocation fail (1 is the next).
+    /// Makes the `n`-th allocation, or opening of a unit with a slot, fail (1 is the next).
     pub fn fail_nth(self, n: u64) -> Self {
         self.adaptor(FailNth(n))
     }
@@ -132,13 +130,14 @@ impl Memory {
         self.inner.state.lock().install(chunk, plan)
     }
 
-    /// Opens a unit: takes its slots. Without a plan for its chunk everything it allocates goes to
-    /// the overflow pool, and is counted.
+    /// Opens a unit: takes its slot. Without a plan for its chunk everything it allocates goes to the
+    /// overflow region, and is counted; it is then freed by its own handle alone.
     ///
     /// # Errors
     /// Out of memory, or the unit is open already.
+    #[track_caller]
     pub fn unit(&self, id: UnitId) -> Result<Unit, AllocError> {
-        let state = self.inner.state.lock().open(id)?;
+        let state = self.inner.state.lock().open(id, Location::caller())?;
         Ok(Unit { inner: self.inner.clone(), state })
     }
 
@@ -152,9 +151,20 @@ impl Memory {
         self.inner.state.lock().reset_peaks();
     }
 
+    /// The figures of each open unit.
+    pub fn units(&self) -> Vec<UnitUsage> {
+        self.inner.state.lock().units()
+    }
+
     /// The `most` largest owners of live bytes, largest first.
     pub fn owners(&self, most: usize) -> Vec<Owner> {
         self.inner.state.lock().owners(most)
+    }
+
+    /// Gives back to the system what no live block and no open unit needs. It happens by itself
+    /// before a limit is hit.
+    pub fn release(&self) {
+        self.inner.state.lock().release();
     }
 
     /// Writes the event log out to where it is so far.
@@ -177,6 +187,11 @@ impl Unit {
     /// Which unit this is.
     pub fn id(&self) -> UnitId {
         self.state.id
+    }
+
+    /// Its figures now.
+    pub fn usage(&self) -> UnitUsage {
+        self.inner.state.lock().unit_usage(&self.state)
     }
 
     fn phase(&self, phase: Phase) -> PhaseGuard {
@@ -259,10 +274,7 @@ pub fn allocate_meta(bytes: u64) -> Allocation {
         }
         _ => None,
     });
-    let region = match scope::current_place() {
-        Some(region) => region,
-        None => Region::Transient,
-    };
+    let region = scope::current_place().unwrap_or(Region::Transient);
     Allocation { bytes, region, pointer: None, block: None, recorded }
 }
 

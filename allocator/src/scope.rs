@@ -7,11 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::allocation::UnitState;
 use crate::memory::Inner;
 use crate::plan::{Ordinals, Record};
+use crate::sync::{Mutex, per_thread};
 use crate::{Phase, Region};
 
 /// What an allocation on this thread is served by.
@@ -24,39 +23,50 @@ pub(crate) enum Frame {
     Record { record: Arc<Mutex<Record>>, phase: Phase },
 }
 
-thread_local! {
-    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
-    static LAYER: Cell<Option<u32>> = const { Cell::new(None) };
-    static PLACE: Cell<Option<Region>> = const { Cell::new(None) };
+per_thread! {
+    static FRAMES: RefCell<Vec<Frame>> = RefCell::new(Vec::new());
+    static LAYER: Cell<Option<u32>> = Cell::new(None);
+    static PLACE: Cell<Option<Region>> = Cell::new(None);
 }
 
 /// Pops its frame when dropped.
 pub(crate) struct FrameGuard {
     depth: usize,
-    layer: Option<u32>,
+    /// The layer and the hint that were current outside a phase.
+    outside: Option<(Option<u32>, Option<Region>)>,
     not_send: PhantomData<*const ()>,
 }
 
+/// Makes `frame` the innermost. A phase begins outside all layers and without a hint.
 pub(crate) fn push(frame: Frame) -> FrameGuard {
-    let depth = FRAMES.with_borrow_mut(|frames| {
+    let is_phase = !matches!(frame, Frame::Memory(_));
+    let outside = is_phase.then(|| (LAYER.with(Cell::take), PLACE.with(Cell::take)));
+    let depth = FRAMES.with(|frames| {
+        let mut frames = frames.borrow_mut();
         frames.push(frame);
         frames.len()
     });
-    FrameGuard { depth, layer: LAYER.replace(None), not_send: PhantomData }
+    FrameGuard { depth, outside, not_send: PhantomData }
 }
 
 impl Drop for FrameGuard {
     fn drop(&mut self) {
-        let popped =
-            FRAMES.with_borrow_mut(|frames| frames.split_off((self.depth - 1).min(frames.len())));
-        LAYER.set(self.layer);
-        drop(popped);
+        let popped = FRAMES.with(|frames| {
+            let mut frames = frames.borrow_mut();
+            let depth = (self.depth - 1).min(frames.len());
+            frames.split_off(depth)
+        });
+        if let Some((layer, place)) = self.outside {
+            LAYER.with(|current| current.set(layer));
+            PLACE.with(|current| current.set(place));
+        }
+        drop(popped); // may free memory, which must not find the frames borrowed
     }
 }
 
 /// Runs `f` with the frames, innermost last.
 pub(crate) fn with_frames<R>(f: impl FnOnce(&[Frame]) -> R) -> R {
-    FRAMES.with_borrow(|frames| f(frames))
+    FRAMES.with(|frames| f(&frames.borrow()))
 }
 
 /// The innermost memory, below any recording.
@@ -81,23 +91,23 @@ pub struct LayerGuard {
 
 /// Allocations on this thread belong to layer `index` of the model while the guard lives.
 pub fn layer(index: u32) -> LayerGuard {
-    LayerGuard { previous: LAYER.replace(Some(index)), not_send: PhantomData }
+    LayerGuard { previous: LAYER.with(|layer| layer.replace(Some(index))), not_send: PhantomData }
 }
 
 impl Drop for LayerGuard {
     fn drop(&mut self) {
-        LAYER.set(self.previous);
+        set_layer(self.previous);
     }
 }
 
 /// The layer that allocations on this thread belong to.
 pub fn current_layer() -> Option<u32> {
-    LAYER.get()
+    LAYER.with(Cell::get)
 }
 
 /// Sets the layer without a guard: the backward engine walks from node to node.
 pub fn set_layer(layer: Option<u32>) {
-    LAYER.set(layer);
+    LAYER.with(|current| current.set(layer));
 }
 
 /// Restores the previous hint when dropped.
@@ -108,17 +118,17 @@ pub struct PlaceGuard {
 }
 
 /// Says what allocations on this thread are for, where the plan cannot know: `Persistent`, `Kv` or
-/// `KvGrad`.
+/// `KvGrad`. Other regions are not for callers to choose, and naming one changes nothing.
 pub fn place(region: Region) -> PlaceGuard {
-    PlaceGuard { previous: PLACE.replace(Some(region)), not_send: PhantomData }
+    PlaceGuard { previous: PLACE.with(|place| place.replace(Some(region))), not_send: PhantomData }
 }
 
 impl Drop for PlaceGuard {
     fn drop(&mut self) {
-        PLACE.set(self.previous);
+        PLACE.with(|place| place.set(self.previous));
     }
 }
 
 pub(crate) fn current_place() -> Option<Region> {
-    PLACE.get()
+    PLACE.with(Cell::get)
 }

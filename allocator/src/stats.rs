@@ -45,14 +45,44 @@ pub struct Usage {
     pub reserved: Gauge,
 }
 
+impl Usage {
+    pub(crate) fn count(&mut self, active: u64, requested: u64) {
+        self.active.add(active);
+        self.requested.add(requested);
+    }
+
+    pub(crate) fn forget(&mut self, active: u64, requested: u64) {
+        self.active.sub(active);
+        self.requested.sub(requested);
+    }
+
+    pub(crate) fn reset_peaks(&mut self) {
+        self.requested.reset_peak();
+        self.active.reset_peak();
+        self.reserved.reset_peak();
+    }
+}
+
+/// The figures of a unit in flight: its live bytes in each region it holds a part of, since it was
+/// opened. `reserved` is that part: the cells that the plan gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitUsage {
+    /// The unit.
+    pub unit: UnitId,
+    /// Its slot: what forward saved, less what backward has used up.
+    pub slot: Usage,
+    /// Its keys and values.
+    pub kv: Usage,
+}
+
 /// A snapshot of a rank's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
     /// Each region's figures, by [`Region::index`].
-    pub regions: [Usage; 8],
+    pub regions: [Usage; Region::COUNT],
     /// All regions together; the peaks are peaks of the sums.
     pub total: Usage,
-    /// Live bytes that forwards saved for backwards: slots, extra slots and K/V together.
+    /// Live bytes that forwards saved for backwards: slots and K/V together.
     pub activations: Gauge,
     /// Units between the start of their forward and the end of their backward.
     pub units_in_flight: Gauge,
@@ -68,6 +98,23 @@ impl MemoryStats {
     /// The figures of one region.
     pub fn region(&self, region: Region) -> &Usage {
         &self.regions[region.index()]
+    }
+
+    pub(crate) fn count(&mut self, region: Region, active: u64, requested: u64) {
+        self.regions[region.index()].count(active, requested);
+        self.total.count(active, requested);
+    }
+
+    pub(crate) fn forget(&mut self, region: Region, active: u64, requested: u64) {
+        self.regions[region.index()].forget(active, requested);
+        self.total.forget(active, requested);
+    }
+
+    pub(crate) fn reset_peaks(&mut self) {
+        self.regions.iter_mut().chain([&mut self.total]).for_each(Usage::reset_peaks);
+        self.activations.reset_peak();
+        self.units_in_flight.reset_peak();
+        self.overflow_hits = 0;
     }
 }
 

@@ -131,7 +131,7 @@ fn a_recorded_step_replays_to_the_byte() {
         let phase = recorder.backward();
         backward(tape, one(Device::Meta).unwrap(), None).unwrap();
         drop(phase);
-        memory.install(0, recorder.finish().unwrap()).unwrap();
+        memory.install(0, recorder.finish()).unwrap();
         memory.reset_peaks();
 
         let mut cache = KvCache::new();

@@ -1,0 +1,158 @@
+use std::sync::Arc;
+
+use super::pack::{Lifetime, pack};
+use super::{Entry, KV, Planned, SLOT, UnitPlan};
+use crate::arena::align;
+use crate::scope::{self, Frame, FrameGuard};
+use crate::sync::Mutex;
+use crate::{Allocation, Phase, Region};
+
+struct Recorded {
+    phase: Phase,
+    layer: Option<u32>,
+    bytes: u64,
+    kv: bool,
+    comm: bool,
+    born: u64,
+    /// `u64::MAX` while it lives.
+    died: u64,
+}
+
+/// What a [`Recorder`] has seen; allocations share it to report their end.
+#[derive(Default)]
+pub(crate) struct Record {
+    clock: u64,
+    forward_end: Option<u64>,
+    allocations: Vec<Recorded>,
+}
+
+impl Record {
+    /// Notes an allocation; `None` if it is not one that a plan places.
+    pub(crate) fn allocate(&mut self, phase: Phase, bytes: u64) -> Option<usize> {
+        let hint = scope::current_place();
+        if matches!(hint, Some(Region::Persistent | Region::KvGrad)) {
+            return None;
+        }
+        self.clock += 1;
+        self.allocations.push(Recorded {
+            phase,
+            layer: scope::current_layer(),
+            bytes: align(bytes),
+            kv: hint == Some(Region::Kv),
+            comm: false,
+            born: self.clock,
+            died: u64::MAX,
+        });
+        Some(self.allocations.len() - 1)
+    }
+
+    pub(crate) fn free(&mut self, index: usize) {
+        self.clock += 1;
+        // It may outlive the recording.
+        if let Some(allocation) = self.allocations.get_mut(index) {
+            allocation.died = self.clock;
+        }
+    }
+}
+
+/// Records one unit's forward and backward, made on the meta device, into a [`UnitPlan`].
+#[derive(Default)]
+pub struct Recorder {
+    record: Arc<Mutex<Record>>,
+}
+
+/// Ends a recorded phase when dropped.
+#[must_use = "the phase lasts as long as the guard"]
+pub struct RecorderPhase<'a> {
+    recorder: &'a Recorder,
+    phase: Phase,
+    _frame: FrameGuard,
+}
+
+impl Drop for RecorderPhase<'_> {
+    fn drop(&mut self) {
+        if self.phase == Phase::Forward {
+            let mut record = self.recorder.record.lock();
+            record.clock += 1;
+            record.forward_end = Some(record.clock);
+        }
+    }
+}
+
+impl Recorder {
+    /// A recorder that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn phase(&self, phase: Phase) -> RecorderPhase<'_> {
+        let frame = scope::push(Frame::Record { record: self.record.clone(), phase });
+        RecorderPhase { recorder: self, phase, _frame: frame }
+    }
+
+    /// Records what follows on this thread as the unit's forward.
+    pub fn forward(&self) -> RecorderPhase<'_> {
+        self.phase(Phase::Forward)
+    }
+
+    /// Records what follows on this thread as the unit's backward.
+    pub fn backward(&self) -> RecorderPhase<'_> {
+        self.phase(Phase::Backward)
+    }
+
+    /// Says that an allocation is a message to another rank: unless the unit saves it too, it
+    /// belongs to the communicator.
+    pub fn mark_comm(&self, allocation: &Allocation) {
+        if let Some(index) = allocation.recorded_index() {
+            self.record.lock().allocations[index].comm = true;
+        }
+    }
+
+    /// The plan of what was recorded.
+    pub fn finish(self) -> UnitPlan {
+        build(&std::mem::take(&mut *self.record.lock()))
+    }
+}
+
+fn build(record: &Record) -> UnitPlan {
+    let forward_end = record.forward_end.unwrap_or(u64::MAX);
+    let layers = || record.allocations.iter().filter_map(|allocation| allocation.layer);
+    let first_layer = layers().min().unwrap_or(0);
+    let count = layers().max().map_or(1, |last| 2 + (last - first_layer) as usize);
+    let entries = [vec![Vec::new(); count], vec![Vec::new(); count]];
+    let mut plan = UnitPlan { first_layer, entries, ..UnitPlan::default() };
+    let (mut temporaries, mut entries) = (Vec::new(), Vec::new());
+    for &Recorded { phase, layer, bytes, kv, comm, born, died } in &record.allocations {
+        let in_forward = phase == Phase::Forward;
+        let layer = plan.layer_index(layer);
+        let to = if kv && in_forward {
+            plan.hold(KV, bytes)
+        } else if in_forward && died > forward_end {
+            plan.hold(SLOT, bytes)
+        } else if comm {
+            Planned::Comm
+        } else {
+            temporaries.push(Lifetime { bytes, born, died });
+            entries.push((phase as usize, layer, plan.entries[phase as usize][layer].len()));
+            Planned::Transient { offset: 0 } // until all are known
+        };
+        plan.entries[phase as usize][layer].push(Entry { bytes, to });
+    }
+    let (offsets, extent) = pack(&temporaries);
+    for ((phase, layer, ordinal), offset) in entries.into_iter().zip(offsets) {
+        plan.entries[phase][layer][ordinal].to = Planned::Transient { offset };
+    }
+    plan.transient = extent;
+    plan
+}
+
+impl UnitPlan {
+    /// Gives the unit one more cell.
+    fn hold(&mut self, held: usize, bytes: u64) -> Planned {
+        let holding = &mut self.holdings[held];
+        holding.sizes.push(bytes);
+        *holding.wanted.entry(bytes).or_default() += 1;
+        holding.bytes += bytes;
+        Planned::Cell { held, number: holding.sizes.len() - 1 }
+    }
+}

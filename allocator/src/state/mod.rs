@@ -1,0 +1,294 @@
+//! Placement and accounting of one rank's memory: everything behind its lock.
+
+mod report;
+mod units;
+
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::adaptor::{Adaptor, Ask, Block, Event};
+use crate::allocation::{UnitKey, UnitState};
+use crate::arena::align;
+use crate::plan::{HELD, Planned};
+use crate::regions::Regions;
+use crate::source::RANGE;
+use crate::{AllocError, Bytes, MemoryStats, Region, UnitPlan};
+
+use units::Units;
+
+/// Committed bytes that an empty overflow region keeps, so that a thread which makes and drops one
+/// small tensor after another does not call the system each time.
+const OVERFLOW_KEEPS: u64 = 64 << 10;
+
+/// What is asked for, with everything the scope knows about it.
+pub(crate) struct Request<'a> {
+    pub bytes: u64,
+    pub op: &'static str,
+    pub location: &'static Location<'static>,
+    pub layer: Option<u32>,
+    pub place: Option<Region>,
+    pub unit: Option<&'a Arc<UnitState>>,
+    /// Where the plan puts it, if it knows it.
+    pub planned: Option<Planned>,
+}
+
+/// The unit in whose cell a block lies, and the position of the cell's region in `HELD`.
+type Holder = Option<(UnitKey, usize)>;
+
+/// A block that was handed out.
+struct Live {
+    block: Block,
+    owner: Holder,
+}
+
+/// A place that was found but not taken.
+enum Spot {
+    /// A cell that the unit holds.
+    Cell { unit: UnitKey, held: usize, offset: u64 },
+    /// In the transient frame.
+    Frame { offset: u64 },
+    /// Wherever the region has room.
+    Searched(Region),
+}
+
+pub(crate) struct State {
+    rank: u32,
+    strict: bool,
+    regions: Regions,
+    plans: Vec<Option<Arc<UnitPlan>>>,
+    units: Units,
+    blocks: Vec<Option<Live>>,
+    free_blocks: Vec<usize>,
+    stats: MemoryStats,
+    adaptors: Vec<Box<dyn Adaptor>>,
+}
+
+impl State {
+    pub(crate) fn new(rank: u32, strict: bool, adaptors: Vec<Box<dyn Adaptor>>) -> Self {
+        Self {
+            rank,
+            strict,
+            regions: Regions::default(),
+            plans: Vec::new(),
+            units: Units::default(),
+            blocks: Vec::new(),
+            free_blocks: Vec::new(),
+            stats: MemoryStats::default(),
+            adaptors,
+        }
+    }
+
+    /// Places a block: gives its number, its region and its first byte. A failure changes nothing.
+    pub(crate) fn allocate(
+        &mut self,
+        request: &Request<'_>,
+    ) -> Result<(usize, Region, NonNull<u8>), AllocError> {
+        if request.bytes > RANGE {
+            return Err(self.out_of_memory(request, "no address range is that long".to_owned()));
+        }
+        let bytes = align(request.bytes);
+        let spot = self.find(request, bytes)?;
+        let (region, offset, owner) = match spot {
+            Spot::Cell { unit, held, offset } => {
+                self.admit(request, &[])?;
+                (HELD[held], offset, Some((unit, held)))
+            }
+            Spot::Frame { offset } => {
+                self.admit(request, &[(Region::Transient, self.regions.transient.extent())])?;
+                self.regions.transient.take(offset, bytes);
+                (Region::Transient, offset, None)
+            }
+            Spot::Searched(region) => (region, self.search(region, request, bytes)?, None),
+        };
+        let Request { op, layer, bytes: requested, location, .. } = *request;
+        let unit = request.unit.map(|unit| unit.id);
+        let block = Block { region, offset, bytes, requested, op, layer, unit };
+        self.count(&block, owner);
+        let memory = self.regions.at(region, offset);
+        if !self.adaptors.is_empty() {
+            self.tell(&Event::Allocated { block: &block, location, memory });
+        }
+        let live = Some(Live { block, owner });
+        let number = match self.free_blocks.pop() {
+            Some(number) => {
+                self.blocks[number] = live;
+                number
+            }
+            None => {
+                self.blocks.push(live);
+                self.blocks.len() - 1
+            }
+        };
+        Ok((number, region, memory))
+    }
+
+    /// Finds a place: the plan's if it holds, the hinted region, or the overflow region.
+    fn find(&mut self, request: &Request<'_>, bytes: u64) -> Result<Spot, AllocError> {
+        let Request { op, layer, .. } = *request;
+        let Some(state) = request.unit else {
+            return Ok(Spot::Searched(
+                request.place.filter(is_lasting).unwrap_or(Region::Overflow),
+            ));
+        };
+        let Some(unit) = self.units.get(state.key) else {
+            return Err(AllocError::UnitClosed { op, unit: state.id });
+        };
+        match request.planned {
+            Some(Planned::Cell { held, number }) => {
+                let offset = unit.cells[held][number];
+                return Ok(Spot::Cell { unit: state.key, held, offset });
+            }
+            Some(Planned::Transient { offset })
+                if self.regions.transient.is_free(offset, bytes) =>
+            {
+                return Ok(Spot::Frame { offset });
+            }
+            Some(Planned::Comm) => return Ok(Spot::Searched(Region::Comm)),
+            _ => {}
+        }
+        match request.place.filter(is_lasting) {
+            Some(region) => Ok(Spot::Searched(region)),
+            None if self.strict => {
+                let (bytes, unit) = (Bytes(request.bytes), state.id);
+                Err(AllocError::NotPlanned { op, bytes, unit, layer })
+            }
+            None => Ok(Spot::Searched(Region::Overflow)),
+        }
+    }
+
+    fn search(
+        &mut self,
+        region: Region,
+        request: &Request<'_>,
+        bytes: u64,
+    ) -> Result<u64, AllocError> {
+        let end = self.regions.searched(region).map_or(0, |arena| arena.end_with(bytes));
+        self.admit(request, &[(region, end)])?;
+        if region == Region::Overflow && request.unit.is_some() {
+            self.stats.overflow_hits += 1;
+        }
+        Ok(self.regions.searched(region).map_or(0, |arena| arena.take(bytes)))
+    }
+
+    /// Commits the regions up to these ends, if the adaptors and the system agree.
+    fn admit(&mut self, request: &Request<'_>, ends: &[(Region, u64)]) -> Result<(), AllocError> {
+        let missing = |regions: &Regions| -> u64 {
+            ends.iter().map(|&(region, end)| regions.growth(region, end)).sum()
+        };
+        let mut growth = missing(&self.regions);
+        if growth == 0 && self.adaptors.is_empty() {
+            return Ok(());
+        }
+        let limit = self.limit().unwrap_or(u64::MAX);
+        if self.stats.total.reserved.current.saturating_add(growth) > limit {
+            self.release();
+            growth = missing(&self.regions);
+        }
+        let reserved = self.stats.total.reserved.current;
+        let ask = Ask { requested: request.bytes, growth, reserved };
+        if let Some(cause) = self.adaptors.iter_mut().find_map(|adaptor| adaptor.refuses(&ask)) {
+            return Err(self.out_of_memory(request, cause));
+        }
+        for &(region, end) in ends.iter().filter(|&&(_, end)| end > 0) {
+            let mut committed = self.regions.commit(region, end);
+            if committed.is_err() {
+                self.release();
+                committed = self.regions.commit(region, end);
+            }
+            self.reserved_changed(region);
+            if let Err(error) = committed {
+                let cause = format!("the operating system says: {error}");
+                return Err(self.out_of_memory(request, cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back to the system what no live block and no open unit needs.
+    pub(crate) fn release(&mut self) {
+        let idle = self.stats.units_in_flight.current == 0;
+        if idle {
+            self.regions.cells = Default::default();
+        }
+        for region in Region::ALL {
+            if idle || region != Region::Transient {
+                self.regions.release(region, 0);
+                self.reserved_changed(region);
+            }
+        }
+    }
+
+    fn reserved_changed(&mut self, region: Region) {
+        let bytes = self.regions.committed(region);
+        let gauge = &mut self.stats.regions[region.index()].reserved;
+        if gauge.current == bytes {
+            return;
+        }
+        self.stats.total.reserved.set(self.stats.total.reserved.current - gauge.current + bytes);
+        gauge.set(bytes);
+        self.tell(&Event::Committed { region, bytes });
+    }
+
+    pub(crate) fn free(&mut self, number: usize) {
+        let Some(Live { block, owner }) = self.blocks[number].take() else { return };
+        self.free_blocks.push(number);
+        if owner.is_some_and(|(unit, _)| self.units.get(unit).is_none()) {
+            return; // went with its unit
+        }
+        let Block { region, offset, bytes, .. } = block;
+        if !self.adaptors.is_empty() {
+            let memory = self.regions.at(region, offset);
+            self.tell(&Event::Freed { block: &block, memory });
+        }
+        self.forget(&block, owner);
+        if region == Region::Transient {
+            self.regions.transient.give(offset);
+        } else if let Some(arena) = self.regions.searched(region) {
+            arena.give(offset, bytes);
+            if region == Region::Overflow && self.stats.region(region).active.current == 0 {
+                // Nothing unplanned is left: it should not cost the steady state anything.
+                self.regions.release(region, OVERFLOW_KEEPS);
+                self.reserved_changed(region);
+            }
+        }
+    }
+
+    /// Adds a block to all figures it belongs to.
+    fn count(&mut self, block: &Block, owner: Holder) {
+        let &Block { region, bytes, requested, .. } = block;
+        self.stats.count(region, bytes, requested);
+        self.stats.allocations += 1;
+        if let Some((unit, held)) = owner {
+            self.stats.activations.add(bytes);
+            if let Some(unit) = self.units.get_mut(unit) {
+                unit.usage[held].count(bytes, requested);
+            }
+        }
+    }
+
+    /// Takes a block out of all figures it belongs to.
+    fn forget(&mut self, block: &Block, owner: Holder) {
+        let &Block { region, bytes, requested, .. } = block;
+        self.stats.forget(region, bytes, requested);
+        if let Some((unit, held)) = owner {
+            self.stats.activations.sub(bytes);
+            if let Some(unit) = self.units.get_mut(unit) {
+                unit.usage[held].forget(bytes, requested);
+            }
+        }
+    }
+
+    fn tell(&mut self, event: &Event<'_>) {
+        self.adaptors.iter_mut().for_each(|adaptor| adaptor.event(event));
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), AllocError> {
+        self.adaptors.iter_mut().try_for_each(|adaptor| adaptor.flush())
+    }
+}
+
+/// Whether a caller may ask for the region: what lies there is neither a unit's nor a temporary.
+fn is_lasting(region: &Region) -> bool {
+    matches!(region, Region::Persistent | Region::KvGrad)
+}

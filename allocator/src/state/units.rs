@@ -1,0 +1,167 @@
+//! Units in flight: opening, phases, closing.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::{Request, State};
+use crate::adaptor::Event;
+use crate::allocation::{UnitKey, UnitState};
+use crate::plan::HELD;
+use crate::{AllocError, Phase, Region, UnitId, UnitPlan, UnitUsage, Usage};
+
+/// A unit between its opening and its end.
+pub(super) struct OpenUnit {
+    pub state: Arc<UnitState>,
+    pub plan: Option<Arc<UnitPlan>>,
+    /// Offsets of its cells, by region in the order of `HELD`, then by number.
+    pub cells: [Vec<u64>; HELD.len()],
+    pub usage: [Usage; HELD.len()],
+    forward_ran: bool,
+}
+
+/// The table of open units. A place is used again; its generation tells the units apart.
+#[derive(Default)]
+pub(super) struct Units(Vec<(u32, Option<OpenUnit>)>);
+
+impl Units {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &OpenUnit> {
+        self.0.iter().filter_map(|(_, unit)| unit.as_ref())
+    }
+
+    /// The unit of that key, if it is still open.
+    pub(super) fn get(&self, key: UnitKey) -> Option<&OpenUnit> {
+        let (generation, unit) = &self.0[key.index as usize];
+        unit.as_ref().filter(|_| *generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: UnitKey) -> Option<&mut OpenUnit> {
+        let (generation, unit) = &mut self.0[key.index as usize];
+        unit.as_mut().filter(|_| *generation == key.generation)
+    }
+
+    /// A key for one more unit.
+    fn vacant(&mut self) -> UnitKey {
+        let index = self.0.iter().position(|(_, unit)| unit.is_none()).unwrap_or_else(|| {
+            self.0.push((0, None));
+            self.0.len() - 1
+        });
+        let generation = self.0[index].0.wrapping_add(1);
+        self.0[index].0 = generation;
+        UnitKey { index: index as u32, generation }
+    }
+
+    fn remove(&mut self, key: UnitKey) -> Option<OpenUnit> {
+        self.get(key)?;
+        self.0[key.index as usize].1.take()
+    }
+}
+
+impl State {
+    pub(crate) fn install(&mut self, chunk: u32, plan: UnitPlan) -> Result<(), AllocError> {
+        let open = self.stats.units_in_flight.current;
+        if open > 0 {
+            return Err(AllocError::PlanInUse { open });
+        }
+        let chunk = chunk as usize;
+        if self.plans.len() <= chunk {
+            self.plans.resize(chunk + 1, None);
+        }
+        self.plans[chunk] = Some(Arc::new(plan));
+        let extents = self.plans.iter().flatten().map(|plan| plan.bytes(Region::Transient));
+        self.regions.transient.set_extent(extents.max().unwrap_or(0));
+        // Cells of sizes that no plan asks for any more would stay for ever.
+        self.release();
+        Ok(())
+    }
+
+    /// Opens a unit: takes all its cells, or none.
+    pub(crate) fn open(
+        &mut self,
+        id: UnitId,
+        location: &'static Location<'static>,
+    ) -> Result<Arc<UnitState>, AllocError> {
+        if self.units.iter().any(|unit| unit.state.id == id) {
+            return Err(AllocError::UnitOpen(id));
+        }
+        let plan = self.plans.get(id.chunk as usize).cloned().flatten();
+        let mut cells = [const { Vec::new() }; HELD.len()];
+        let mut usage = [Usage::default(); HELD.len()];
+        if let Some(plan) = &plan {
+            let holdings = plan.holdings();
+            let request = Request {
+                bytes: plan.activation_bytes(),
+                op: "unit",
+                location,
+                layer: None,
+                place: None,
+                unit: None,
+                planned: None,
+            };
+            let ends = [0, 1].map(|held| {
+                (HELD[held], self.regions.cells[held].end_with(&holdings[held].wanted))
+            });
+            self.admit(&request, &ends)?;
+            for (held, holding) in holdings.iter().enumerate() {
+                let arena = &mut self.regions.cells[held];
+                cells[held] = holding.sizes.iter().map(|&size| arena.take(size)).collect();
+                usage[held].reserved.set(holding.bytes);
+            }
+        }
+        let key = self.units.vacant();
+        let state = Arc::new(UnitState::new(id, key));
+        let unit = OpenUnit { state: state.clone(), plan, cells, usage, forward_ran: false };
+        self.units.0[key.index as usize].1 = Some(unit);
+        self.stats.units_in_flight.add(1);
+        self.tell(&Event::UnitOpened(id));
+        Ok(state)
+    }
+
+    /// The plan a unit's phase follows; `None` also for a second forward, whose blocks would fall
+    /// on those of the first.
+    pub(crate) fn begin(&mut self, unit: &UnitState, phase: Phase) -> Option<Arc<UnitPlan>> {
+        self.tell(&Event::Phase(unit.id, phase));
+        let open = self.units.get_mut(unit.key)?;
+        let again = phase == Phase::Forward && std::mem::replace(&mut open.forward_ran, true);
+        if again { None } else { open.plan.clone() }
+    }
+
+    /// Ends a unit: all its cells go back, with what still lies in them.
+    pub(crate) fn close(&mut self, unit: &UnitState) {
+        let Some(open) = self.units.remove(unit.key) else { return };
+        unit.close();
+        for (held, usage) in open.usage.iter().enumerate() {
+            self.stats.forget(HELD[held], usage.active.current, usage.requested.current);
+            self.stats.activations.sub(usage.active.current);
+        }
+        let holdings = open.plan.iter().flat_map(|plan| plan.holdings());
+        for (held, (holding, offsets)) in holdings.zip(&open.cells).enumerate() {
+            // Last taken, last given: the next unit like this one finds its cells in the same order.
+            for (&bytes, &offset) in holding.sizes.iter().zip(offsets).rev() {
+                if !self.adaptors.is_empty() {
+                    let (region, memory) = (HELD[held], self.regions.at(HELD[held], offset));
+                    self.tell(&Event::CellReturned { region, bytes, memory });
+                }
+                self.regions.cells[held].give(offset, bytes);
+            }
+        }
+        self.stats.units_in_flight.sub(1);
+        self.tell(&Event::UnitClosed(unit.id));
+    }
+
+    pub(crate) fn units(&self) -> Vec<UnitUsage> {
+        self.units.iter().map(OpenUnit::usage).collect()
+    }
+
+    /// The figures of one unit; all zero once it is closed.
+    pub(crate) fn unit_usage(&self, unit: &UnitState) -> UnitUsage {
+        let none = UnitUsage { unit: unit.id, slot: Usage::default(), kv: Usage::default() };
+        self.units.get(unit.key).map_or(none, OpenUnit::usage)
+    }
+}
+
+impl OpenUnit {
+    fn usage(&self) -> UnitUsage {
+        let [slot, kv] = self.usage;
+        UnitUsage { unit: self.state.id, slot, kv }
+    }
+}
