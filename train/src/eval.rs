@@ -39,7 +39,8 @@ pub fn evaluate(model: &Path, tokens: &Tokens, seq_len: usize) -> Result<Evaluat
     tokens.check_context(seq_len, "--seq-len")?;
     let unusable = |error: HubError| Error::setting("--model", error.to_string());
     let (config, weights) = hub::open(model).map_err(unusable)?;
-    tokens.check_model(config.vocab_size)?;
+    let about_data = |error: Error| error.about("--data");
+    tokens.check_model(config.vocab_size).map_err(about_data)?;
     let spec = StageSpec::deal(0, 1, config.num_hidden_layers, SLICE.min(seq_len));
     let dtype = match weights.tensor("model.embed_tokens.weight")?.dtype() {
         Some(DType::BF16) => DType::BF16,
@@ -50,7 +51,7 @@ pub fn evaluate(model: &Path, tokens: &Tokens, seq_len: usize) -> Result<Evaluat
     let windows = (tokens.len() - 1) / seq_len;
     for window in 0..windows {
         let ids = tokens.window(window * seq_len, seq_len + 1);
-        Tokens::check_vocabulary(&ids, config.vocab_size)?;
+        Tokens::check_vocabulary(&ids, config.vocab_size).map_err(about_data)?;
         let (loss, labels) = execute::evaluate(&stage, &spec, &Sequence::next_token(&ids))?;
         sum += loss;
         counted += labels;

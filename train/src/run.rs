@@ -131,9 +131,14 @@ impl RunDir {
         self.path.join("timeline.json")
     }
 
-    /// What happened to the ranks' memory: a log per rank.
+    /// What happened to the ranks' memory: a log per rank, and another each time a run goes on.
     pub fn memory_events(&self) -> PathBuf {
         self.path.join("memory.events")
+    }
+
+    /// The log of `rank` that begins with step `step`.
+    pub fn memory_log(&self, rank: u32, step: u64) -> PathBuf {
+        self.memory_events().join(format!("rank-{rank:04}.step-{step:08}.events"))
     }
 
     /// The weights, as a Hugging Face folder.

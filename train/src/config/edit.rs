@@ -97,16 +97,20 @@ fn suggestion(name: &str) -> String {
     let names = known.iter().flat_map(|(section, values)| {
         keys(values).map(move |key| (key, format!("{section}.{key}")))
     });
+    // A key alone counts too: one right in itself may only lack its section, or name a wrong one.
     let key = name.rsplit('.').next().unwrap_or(name);
-    let score = |own: &str, candidate: &str| {
-        // A key right in itself may only lack its section, or name a wrong one.
-        if own == key { 0 } else { distance(candidate, name).min(1 + distance(own, key)) }
+    let far = |own: &str, given: &str| {
+        Some(distance(own, given)).filter(|&distance| distance <= (own.len() / 4).clamp(1, 3))
     };
-    match names.map(|(own, candidate)| (score(own, &candidate), candidate)).min() {
-        Some((score, candidate)) if score <= name.len().div_ceil(4).min(3) => {
-            format!("; did you mean `{candidate}`?")
-        }
-        _ => "; the README lists all settings".to_owned(),
+    let nearest = names
+        .filter_map(|(own, full)| {
+            let distances = far(own, key).into_iter().chain(far(&full, name));
+            Some((distances.min()?, full))
+        })
+        .min();
+    match nearest {
+        Some((_, name)) => format!("; did you mean `{name}`?"),
+        None => "; the README lists all settings".to_owned(),
     }
 }
 

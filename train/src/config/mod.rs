@@ -44,7 +44,8 @@ impl Config {
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self> {
         let Some(path) = path else { return Self::parse("", overrides) };
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let what = format!("cannot read {}: {error}; name a TOML file of settings", path.display());
+            let what =
+                format!("cannot read {}: {error}; name a TOML file of settings", path.display());
             Error::setting("--config", what)
         })?;
         Self::parse(&text, overrides).map_err(|error| match error {

@@ -171,7 +171,7 @@ impl Tokens {
             match part {
                 Part::Bytes(_) if vocab_size < BYTES => {
                     return Err(Error::Data(format!(
-                        "text without a tokenizer is taken as bytes, of which there are {BYTES}, and the model's vocabulary has {vocab_size}; set model.vocab_size to {BYTES} or more, or give a tokenizer or token files"
+                        "text without a tokenizer is taken as bytes, of which there are {BYTES}, and the model's vocabulary has {vocab_size}; take a model.vocab_size of {BYTES} or more, or give a tokenizer or token files"
                     )));
                 }
                 Part::Bytes(_) => {}
@@ -194,7 +194,7 @@ impl Tokens {
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             None => Ok(()),
             Some(id) => Err(Error::Data(format!(
-                "token {id} is outside the model's vocabulary of {vocab_size}; raise model.vocab_size, or name data that the model's tokenizer made"
+                "token {id} is outside the model's vocabulary of {vocab_size}; name data that the model's tokenizer made, or raise model.vocab_size"
             ))),
         }
     }

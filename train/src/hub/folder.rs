@@ -47,10 +47,18 @@ impl FolderWriter {
         self.weights.write(name, bytes)
     }
 
+    /// Writes the next bytes of the tensor `name`, which comes in pieces.
+    ///
+    /// # Errors
+    /// A full disk; a tensor that the model does not have, or that has fewer bytes left.
+    pub fn append(&mut self, name: &str, piece: &[u8]) -> Result<()> {
+        self.weights.append(name, piece)
+    }
+
     /// Ends the folder.
     ///
     /// # Errors
-    /// A tensor was never written, or the disk is full.
+    /// A tensor was not written in full, or the disk is full.
     pub fn finish(self) -> Result<()> {
         // Bindings are dropped in reverse, the folder last.
         let Self { mut created, config, weights } = self;

@@ -1,8 +1,8 @@
 //! Writing one safetensors file, tensor by tensor.
 //!
 //! Names, dtypes and shapes are known before the first byte, so the header goes first and every
-//! tensor has its place: tensors can come in any order, from one rank after the other, and nothing
-//! but the tensor at hand is in memory.
+//! tensor has its place: tensors can come in any order, from one rank after the other, whole or in
+//! pieces, and nothing but the piece at hand is in memory.
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
@@ -29,7 +29,7 @@ pub struct TensorSpec {
 /// A safetensors file being written; it appears when it is finished and leaves nothing otherwise.
 pub struct SafetensorsWriter {
     file: NewFile,
-    /// Place and length of the tensors that are still to come.
+    /// Place and length of what is still to come of each tensor.
     missing: HashMap<String, (u64, usize)>,
 }
 
@@ -76,24 +76,41 @@ impl SafetensorsWriter {
     /// # Errors
     /// A full disk; a tensor that was not announced, has another length, or was written before.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        match self.missing.get(name) {
+            Some(&(_, len)) if len != bytes.len() => {
+                let what = format!("takes {len} bytes, got {}", bytes.len());
+                Err(HubError::tensor(self.file.path(), name, what))
+            }
+            _ => self.append(name, bytes),
+        }
+    }
+
+    /// Writes the next bytes of the tensor `name`, which comes in pieces.
+    ///
+    /// # Errors
+    /// A full disk; a tensor that was not announced, or has fewer bytes left.
+    pub fn append(&mut self, name: &str, piece: &[u8]) -> Result<()> {
         let path = self.file.path();
-        let Some(&(place, len)) = self.missing.get(name) else {
+        let Some((place, left)) = self.missing.get_mut(name) else {
             let what = "was not announced, or was written before";
             return Err(HubError::tensor(path, name, what));
         };
-        if bytes.len() != len {
-            let what = format!("takes {len} bytes, got {}", bytes.len());
+        if piece.len() > *left {
+            let what = format!("has {left} bytes left, got {}", piece.len());
             return Err(HubError::tensor(path, name, what));
         }
-        self.file.file().write_all_at(bytes, place).map_err(HubError::io("write", path))?;
-        self.missing.remove(name);
+        self.file.file().write_all_at(piece, *place).map_err(HubError::io("write", path))?;
+        (*place, *left) = (*place + piece.len() as u64, *left - piece.len());
+        if *left == 0 {
+            self.missing.remove(name);
+        }
         Ok(())
     }
 
     /// Ends the file, without giving it its name yet.
     pub(super) fn complete(self) -> Result<NewFile> {
         if let Some(name) = self.missing.keys().min() {
-            return Err(HubError::tensor(self.file.path(), name, "was never written"));
+            return Err(HubError::tensor(self.file.path(), name, "was never written in full"));
         }
         self.file.sync()?;
         Ok(self.file)
@@ -102,7 +119,7 @@ impl SafetensorsWriter {
     /// Ends the file: it is on the disk under its name.
     ///
     /// # Errors
-    /// A tensor was never written, or the disk is full; what was there before is as it was.
+    /// A tensor was not written in full, or the disk is full; what was there before is as it was.
     pub fn finish(self) -> Result<()> {
         self.complete()?.commit()
     }

@@ -73,11 +73,10 @@ pub fn train(
 ) -> Result<Summary> {
     let files = Mutex::new(None);
     let result = begin(job, tokens, output, observer, &files);
-    if let Some(output) = output.filter(|_| result.is_err()) {
-        checkpoint::discard_partial(&output.run.checkpoints());
-        if files.into_inner().is_none() && !output.resume {
-            output.run.discard();
-        }
+    if let Some(output) = output.filter(|output| result.is_err() && !output.resume)
+        && files.into_inner().is_none()
+    {
+        output.run.discard();
     }
     result
 }
@@ -103,7 +102,8 @@ fn begin(
     }
     let (origin, peak_flops) = (Instant::now(), peak_flops(job.dtype));
     let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
-    let mut ranks = launch(job.schedule.ranks(), capacity, |comm| run.rank(comm))?;
+    let ranks = launch(job.schedule.ranks(), capacity, |comm| run.rank(comm));
+    let mut ranks = ranks.inspect_err(|_| run.clean_up())?;
     for (rank, expected) in ranks.iter_mut().zip(report.in_flight_peak) {
         rank.in_flight_expected = expected;
     }
@@ -205,9 +205,21 @@ impl Run<'_> {
         {
             let folder = output.run.memory_events();
             std::fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
-            builder = builder.trace(&folder.join(format!("rank-{rank:04}.events")))?;
+            builder = builder.trace(&output.run.memory_log(rank, self.done() + 1))?;
         }
         Ok(builder.build())
+    }
+
+    /// Removes what is of no use when a rank has failed and all have ended: half a checkpoint; logs
+    /// of a resumed run without a step, while those of the steps before stay.
+    fn clean_up(&self) {
+        let Some(output) = self.output else { return };
+        checkpoint::discard_partial(&output.run.checkpoints());
+        if self.files.lock().is_none() {
+            for rank in 0..self.job.schedule.ranks() {
+                let _ = std::fs::remove_file(output.run.memory_log(rank, self.done() + 1));
+            }
+        }
     }
 
     /// Rank 0 writes a step down: with the first, the run's settings and schedule too.

@@ -1,7 +1,10 @@
 //! What a run leaves behind: the timeline of its last step and the model's folder.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use slimpipe_pipeline::comm::{Payload, Tag};
-use slimpipe_runtime::{Device, RawTensor};
+use slimpipe_runtime::RawTensor;
 
 use super::rank::Rank;
 use crate::config::Job;
@@ -33,13 +36,22 @@ fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
     Ok(NewFile::write_all(&run.timeline(), text.as_bytes())?)
 }
 
-/// A parameter's value on its way to rank 0.
-struct Value(RawTensor);
+/// Bytes of a piece in which a parameter travels: saving shall not need memory that training did not.
+const PIECE: usize = 1 << 18;
 
-impl Payload for Value {
+/// A piece of a parameter's value on its way to rank 0.
+struct Piece(RawTensor, Range<usize>);
+
+impl Payload for Piece {
     fn bytes(&self) -> Result<&[u8], String> {
-        self.0.as_bytes("save").map_err(|error| error.to_string())
+        let bytes = self.0.as_bytes("save").map_err(|error| error.to_string())?;
+        Ok(&bytes[self.1.clone()])
     }
+}
+
+/// The pieces of a value of `len` bytes.
+fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(PIECE).map(move |start| start..len.min(start + PIECE))
 }
 
 /// Parameters go to rank 0 one by one, rank after rank; it writes each as it comes.
@@ -47,32 +59,34 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     let own: Vec<_> =
         rank.pipeline.parameters().into_iter().filter(|p| rank.pipeline.owns(p)).collect();
     let names: Vec<&str> = own.iter().map(|parameter| parameter.name()).collect();
-    let all = rank.comm().gather(names.join("\n").into_bytes())?;
-    let Some(all) = all else {
-        for (number, parameter) in own.iter().enumerate() {
-            let payload = Box::new(Value(parameter.value()));
-            rank.comm().send(0, Tag::Block(number as u64), payload)?;
+    let mut tags = (0..).map(Tag::Block);
+    let Some(all) = rank.comm().gather(names.join("\n").into_bytes())? else {
+        for parameter in &own {
+            let value = parameter.value();
+            let len = value.as_bytes("save")?.len();
+            for (piece, tag) in pieces(len).zip(&mut tags) {
+                rank.comm().send(0, tag, Box::new(Piece(value.clone(), piece)))?;
+            }
         }
         return Ok(rank.comm().barrier()?);
     };
-    let memory = rank.memory().clone();
-    let _entered = memory.enter();
-    let shapes: std::collections::HashMap<String, Vec<usize>> = job.model.tensors().collect();
     let mut folder = FolderWriter::create(&run.model(), &job.model, job.dtype)?;
     for parameter in &own {
         folder.write(parameter.name(), parameter.value().as_bytes("save")?)?;
     }
+    let len = |shape: Vec<usize>| shape.iter().product::<usize>() * job.dtype.size();
+    let lens: HashMap<String, usize> =
+        job.model.tensors().map(|(name, shape)| (name, len(shape))).collect();
+    let mut buffer = vec![0; PIECE];
     for (from, names) in all.iter().enumerate().skip(1) {
-        let names = String::from_utf8_lossy(names);
-        for (number, name) in names.lines().enumerate() {
-            let shape = shapes.get(name).map_or(&[][..], Vec::as_slice);
-            let mut value = RawTensor::empty(shape, job.dtype, Device::Cpu, "save")?;
-            rank.comm().recv(
-                from as u32,
-                Tag::Block(number as u64),
-                value.as_bytes_mut("save")?,
-            )?;
-            folder.write(name, value.as_bytes("save")?)?;
+        let mut tags = (0..).map(Tag::Block);
+        for name in String::from_utf8_lossy(names).lines() {
+            let len = lens.get(name).copied().unwrap_or(0);
+            for (piece, tag) in pieces(len).zip(&mut tags) {
+                let piece = &mut buffer[..piece.len()];
+                rank.comm().recv(from as u32, tag, piece)?;
+                folder.append(name, piece)?;
+            }
         }
     }
     folder.finish()?;

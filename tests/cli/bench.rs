@@ -1,0 +1,91 @@
+//! `slimpipe bench` and `slimpipe doctor`.
+
+use serde_json::Value;
+
+use crate::support::Scene;
+
+/// The one line a measurement prints.
+fn line(words: &str) -> Value {
+    let out = Scene::new().succeed(words);
+    assert_eq!(out.lines().count(), 1, "{out}");
+    serde_json::from_str(&out).unwrap()
+}
+
+const TINY: &str = "bench train --hidden 32 --layers 2 --heads 4 --kv-heads 2 --ffn 48 --vocab 64 --seq 64 --steps 2";
+
+#[test]
+fn bench_train_prints_the_keys_of_the_script_it_is_compared_with() {
+    for dtype in ["f32", "bf16"] {
+        let line = line(&format!("{TINY} --dtype {dtype} --threads 1 --batch 2"));
+        for key in ["tokens_per_s", "gflops", "step_s", "peak_rss_mib", "loss"] {
+            assert!(line[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {line}");
+        }
+        assert!(line["peer"].as_str().unwrap().starts_with("slimpipe-"));
+        assert_eq!(line["dtype"], dtype);
+        assert_eq!(line["compile"], false);
+        assert_eq!(line["seq"], 64);
+        let (attention, mlp, norms) = (32 * (32 + 16 + 16 + 32), 3 * 32 * 48, 2 * 32);
+        assert_eq!(line["params"], 2 * 64 * 32 + 32 + 2 * (attention + mlp + norms));
+        // The loss of random tokens, rounding aside.
+        assert!((line["loss"].as_f64().unwrap() - 64f64.ln()).abs() < 0.3, "{line}");
+    }
+}
+
+#[test]
+fn bench_train_refuses_what_cannot_be_measured() {
+    let scene = Scene::new();
+    for (flag, expected) in [
+        ("--dtype f64", "there is no dtype `f64`"),
+        ("--steps 0", "--steps"),
+        ("--seq 0", "train.seq_len"),
+        ("--slices 3", "parallel.slices"),
+        ("--heads 5", "does not divide"),
+        ("--vocab 0", "vocab_size"),
+    ] {
+        let name = flag.split(' ').next().unwrap();
+        let words = TINY.split("--").map(|flag| format!("--{flag}"));
+        let rest: String =
+            words.skip(1).filter(|word| !word.starts_with(&format!("{name} "))).collect();
+        scene.refuse(&format!("bench train {rest} {flag}"), &[expected]);
+    }
+}
+
+#[test]
+fn bench_bubble_prints_measured_and_expected() {
+    let line = line("bench bubble -p 2 -n 4 -m 2 --work 1 --runs 1");
+    let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+    let expected =
+        ["bubble_percent", "difference_points", "expected_percent", "m", "n", "p", "runs", "v"];
+    assert_eq!(keys, expected);
+    assert!((line["expected_percent"].as_f64().unwrap() - 100.0 / 9.0).abs() < 1e-9);
+    let measured = line["bubble_percent"].as_f64().unwrap();
+    assert!((0.0..100.0).contains(&measured));
+    assert_eq!(line["runs"], serde_json::json!([measured]));
+}
+
+#[test]
+fn bench_bubble_refuses_what_cannot_be_measured() {
+    let scene = Scene::new();
+    scene.refuse("bench bubble -p 100000 --work 1", &["--pipeline"]);
+    scene.refuse("bench bubble -p 0 --work 1", &["parallel.pipeline is 0"]);
+    scene.refuse("bench bubble -n 0 --work 1", &["parallel.slices is 0"]);
+    scene.refuse("bench reach --step 65", &["--step"]);
+    scene.refuse("bench reach --limit lots", &["--limit", "`lots` is not a size"]);
+}
+
+#[test]
+fn doctor_says_what_the_machine_offers() {
+    let out = Scene::new().succeed("doctor");
+    let value = |name: &str| {
+        let line = out.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in: {out}")).trim().to_owned()
+    };
+    let number = |text: String| text.split_whitespace().next().unwrap().parse::<f64>().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(number(value("cores")), cores as f64);
+    assert!(number(value("f32 peak")) > 0.0 && value("f32 peak").contains("GFLOP/s"));
+    assert!(number(value("bf16 peak")) > 0.0);
+    assert!(number(value("memory")) > 0.0);
+    assert!(value("AVX512-BF16").starts_with("yes") || value("AVX512-BF16").starts_with("no"));
+    assert!(!value("GPU").is_empty() && !value("vector units").is_empty());
+}

@@ -1,0 +1,13 @@
+//! The `slimpipe` command as its users meet it: what it writes and prints, and what it refuses.
+
+mod bench;
+mod disk;
+mod eval;
+mod folders;
+mod interrupted;
+mod memory;
+mod models;
+mod settings;
+mod support;
+mod tokens;
+mod train;

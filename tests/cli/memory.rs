@@ -1,0 +1,60 @@
+//! `memory.limit`, and machines too small.
+
+use slimpipe::train::metrics::RankMetrics;
+
+use crate::support::Scene;
+
+fn largest(ranks: &[RankMetrics], of: impl Fn(&RankMetrics) -> u64) -> u64 {
+    ranks.iter().map(of).max().unwrap()
+}
+
+#[test]
+fn a_limit_too_small_for_the_model_is_refused_with_the_largest_owners() {
+    let scene = Scene::new();
+    let expected = ["out of memory on rank", "(memory.limit)", "raise memory.limit"];
+    scene.refuse_settings("memory.limit=1KiB", &expected);
+    let expected = [&expected[..], &["the largest owners are\n", "parameter (persistent"]].concat();
+    scene.refuse_settings("memory.limit=40KiB", &expected);
+}
+
+#[test]
+fn a_limit_too_small_for_the_activations_alone_is_refused_in_the_first_step() {
+    let scene = Scene::new();
+    let settings = "train.steps=2 train.seq_len=256 train.microbatches=4";
+    scene.train("unlimited", settings);
+    let step = &scene.metrics("unlimited")[0];
+    let reserved = largest(&step.ranks, |rank| rank.reserved_peak_bytes);
+    let activations = largest(&step.ranks, |rank| rank.activation_peak_bytes);
+    // What is there before the first step fits with room to spare.
+    let limit = reserved - activations / 2;
+    let expected = [
+        "out of memory on rank",
+        "(memory.limit)",
+        "(persistent",
+        "mb0/slice0/chunk0",
+        "train.seq_len",
+    ];
+    scene.refuse_settings(&format!("{settings} memory.limit={limit}"), &expected);
+    // A folder that was there stays, as empty as it was.
+    std::fs::create_dir(scene.path("mine")).unwrap();
+    let words = format!("train --config tiny.toml --out mine {}", crate::support::set(settings));
+    scene.refuse(&format!("{words} --set memory.limit={limit}"), &expected);
+    // What the run reserved is enough for it.
+    scene.train("limited", &format!("{settings} memory.limit={reserved}"));
+    let limited = scene.metrics("limited");
+    assert!(
+        limited.iter().all(|step| step.ranks.iter().all(|r| r.reserved_peak_bytes <= reserved))
+    );
+    let losses =
+        |run: &str| scene.metrics(run).iter().map(|s| s.loss.to_bits()).collect::<Vec<_>>();
+    assert_eq!(losses("limited"), losses("unlimited"));
+}
+
+#[test]
+fn a_model_larger_than_the_machine_is_refused_before_memory_is_taken() {
+    let scene = Scene::new();
+    let settings =
+        "model.hidden_size=100000 model.intermediate_size=400000 model.num_hidden_layers=64";
+    let expected = ["setting `model.hidden_size`", "this machine has", "choose a smaller model"];
+    scene.refuse_settings(settings, &expected);
+}
