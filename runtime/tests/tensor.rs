@@ -157,7 +157,7 @@ fn a_tensor_of_a_closed_unit_is_an_error_that_names_both() {
     let saved = RawTensor::zeros(8, DType::F32, Device::Meta).unwrap();
     drop(phase);
     drop(saved);
-    memory.install(0, recorder.finish().unwrap()).unwrap();
+    memory.install(0, recorder.finish()).unwrap();
 
     let unit = memory.unit(id).unwrap();
     let phase = unit.forward();
