@@ -144,7 +144,7 @@ mod tests {
             (4.0, 0.999_968_33),
             (-6.0, 9.865_876e-10),
         ] {
-            assert!((phi(x) - expected).abs() <= 1e-6 * expected, "phi({x}) = {}", phi(x));
+            assert!((phi(x) - expected).abs() <= 3e-6 * expected, "phi({x}) = {}", phi(x));
         }
     }
 }

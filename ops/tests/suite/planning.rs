@@ -19,7 +19,7 @@ fn assert_replays(f: impl Fn(Device) -> Result<()>) {
     run(Device::Meta).unwrap();
     drop(phase);
     let memory = Memory::builder(0).strict().build();
-    memory.install(0, recorder.finish().unwrap()).unwrap();
+    memory.install(0, recorder.finish()).unwrap();
     let _entered = memory.enter();
     let unit = memory.unit(UnitId { microbatch: 0, slice: 0, chunk: 0 }).unwrap();
     let _phase = unit.forward();
