@@ -38,8 +38,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     // Everything that can be wrong is found before a file is made.
     let job = config.resolve()?;
-    let tokens = Tokens::open(&config.data.paths, config.data.tokenizer.as_deref())
+    let tokens = Tokens::open(&config.data.paths, config.tokenizer().as_deref())
         .map_err(|error| error.about("data.paths"))?;
+    tokens.check_count(config.data.tokens)?;
     tokens.check_context(config.train.seq_len, "train.seq_len")?;
     let progress = Progress::new()?;
     let resume = open.is_some();

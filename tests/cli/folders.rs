@@ -176,3 +176,18 @@ fn a_run_inside_its_own_data_sees_the_same_data_when_it_is_resumed() {
     let second = of(&scene.succeed("train --resume mine --set train.steps=3"));
     assert_eq!(first, second);
 }
+
+#[test]
+fn a_run_does_not_go_on_with_data_that_was_changed_unless_told_to() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=1");
+    scene.write("text.txt", scene.text("text.txt") + "One more line.");
+    let words = "train --resume run --set train.steps=2";
+    let accept = "--set data.tokens=2054";
+    scene.refuse(
+        words,
+        &["setting `data.tokens`", "2054 tokens, and 2040 when the run began", accept],
+    );
+    scene.succeed(&format!("{words} {accept}"));
+    scene.succeed("train --resume run --set train.steps=3");
+}

@@ -1,5 +1,6 @@
 //! Runs that are killed or asked to end, and go on as if they had not been.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
@@ -106,7 +107,7 @@ fn a_killed_run_goes_on_to_the_same_end_with_a_tied_head_and_chunks() {
 #[test]
 fn a_run_that_is_asked_to_end_ends_in_order_and_goes_on_to_the_same_end() {
     let scene = Scene::new();
-    let settings = "train.checkpoint_every=0";
+    let (steps, settings) = (200, "train.checkpoint_every=0 train.steps=200");
     scene.succeed(&train("whole", settings));
     for name in ["-INT", "-TERM"] {
         let run = format!("run{name}");
@@ -120,9 +121,8 @@ fn a_run_that_is_asked_to_end_ends_in_order_and_goes_on_to_the_same_end() {
         assert!(outcome.out.contains(&format!("go on with: slimpipe {go_on}")), "{}", outcome.out);
 
         // Metrics, checkpoint and weights are those of the same step, the last one finished.
-        let steps = scene.metrics(&run);
-        let last = steps.last().unwrap().step;
-        assert!((5..STEPS).contains(&last), "{last}");
+        let last = scene.metrics(&run).last().unwrap().step;
+        assert!((5..steps).contains(&last), "{last}");
         assert!(outcome.out.contains(&format!("step {last}: loss")), "{}", outcome.out);
         assert!(scene.exists(&format!("{run}/checkpoint/step-{last:08}")));
         assert_eq!(figures(&scene, &run), figures(&scene, "whole")[..last as usize]);
@@ -141,14 +141,30 @@ fn a_run_that_is_asked_to_end_ends_in_order_and_goes_on_to_the_same_end() {
 #[test]
 fn a_run_that_is_asked_twice_ends_at_once() {
     let scene = Scene::new();
-    // Steps too long to wait for.
-    let settings = "train.seq_len=1024 train.microbatches=64 train.steps=1000";
-    let child = scene.spawn(&train("run", settings));
-    sleep(Duration::from_millis(500));
+    // A step too long to wait for.
+    let settings = "train.seq_len=1024 train.microbatches=2000 memory.trace=false";
+    let mut child = scene.spawn(&train("run", settings));
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(out.next().unwrap().unwrap().contains("parameters"));
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
     signal(&child, "-INT");
-    sleep(Duration::from_millis(100));
+    assert!(err.any(|line| line.unwrap().contains("once more to end at once")));
     signal(&child, "-INT");
-    let outcome = Outcome::wait(child);
-    assert_eq!(outcome.code, Some(130), "{}", outcome.err);
-    assert!(outcome.err.contains("once more to end at once"), "{}", outcome.err);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_run_that_diverges_says_so_and_keeps_its_last_checkpoint() {
+    let scene = Scene::new();
+    let settings = "train.checkpoint_every=1 train.lr=1e30 train.clip_norm=0 train.warmup_steps=0";
+    let outcome = scene.run(&train("run", settings));
+    assert_eq!(outcome.code, Some(2), "{}", outcome.err);
+    assert!(
+        outcome.err.contains("lower train.lr") && !outcome.err.contains("panicked"),
+        "{}",
+        outcome.err
+    );
+    let done = scene.metrics("run").len();
+    assert!(scene.exists(&format!("run/checkpoint/step-{done:08}")));
+    assert!(!scene.exists("run/model"));
 }

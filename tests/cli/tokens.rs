@@ -93,21 +93,29 @@ fn token_files_of_both_kinds_train_like_the_same_tokens_as_text() {
     assert_eq!(losses("llm.bin"), text);
 }
 
-#[cfg(not(feature = "tokenizers"))]
 #[test]
-fn a_tokenizer_is_refused_where_the_build_has_none_unless_there_is_nothing_to_tokenise() {
-    let scene = Scene::new();
-    let expected = ["tokenizer.json", "--features tokenizers", "data.tokenizer"];
-    scene.refuse_settings("data.tokenizer=tokenizer.json", &expected);
-    scene.write("ids.bin", nano_gpt(&tokens(1000)));
-    scene.train("run", "data.tokenizer=tokenizer.json data.paths=ids.bin train.steps=1");
+fn a_tokenizer_that_is_not_there_is_refused() {
+    let expected = ["setting `data.tokenizer`", "no file nowhere.json", "name a tokenizer.json"];
+    Scene::new().refuse_settings("data.tokenizer=nowhere.json", &expected);
 }
 
-#[cfg(feature = "tokenizers")]
 #[test]
-fn a_tokenizer_that_is_none_is_refused_by_its_file() {
+fn a_tokenizer_goes_with_the_model_and_token_files_train_without_it() {
     let scene = Scene::new();
-    scene.write("tokenizer.json", "{}");
-    let expected = ["setting `data.paths`", "tokenizer.json is not a tokenizer"];
-    scene.refuse_settings("data.tokenizer=tokenizer.json", &expected);
+    scene.write("mine.json", "{}");
+    scene.write("ids.bin", nano_gpt(&tokens(1000)));
+    scene.train("run", "data.tokenizer=mine.json data.paths=ids.bin train.steps=1");
+    assert_eq!(scene.text("run/model/tokenizer.json"), "{}");
+    scene.succeed("eval --model run/model --data ids.bin --seq-len 8");
+    // Text would be read by it, by default too.
+    let named = ["`data.paths`", "run/model/tokenizer.json", TOKENIZER];
+    scene.refuse_settings("model.path=run/model", &named);
+    let words = "eval --model run/model --data text.txt --seq-len 8";
+    scene.refuse(words, &["`--data`", "run/model/tokenizer.json", TOKENIZER]);
 }
+
+/// What is wrong with the tokenizer `{}`.
+#[cfg(not(feature = "tokenizers"))]
+const TOKENIZER: &str = "build with `--features tokenizers`";
+#[cfg(feature = "tokenizers")]
+const TOKENIZER: &str = "is not a tokenizer";

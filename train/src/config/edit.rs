@@ -12,6 +12,7 @@ fn known() -> Table {
     config.model.path = Some("folder".into());
     config.model.head_dim = Some(64);
     config.data.tokenizer = Some("tokenizer.json".into());
+    config.data.tokens = Some(1);
     config.memory.limit = Some(super::ByteSize(1));
     Table::try_from(config).unwrap_or_default()
 }

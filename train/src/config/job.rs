@@ -37,6 +37,10 @@ impl Config {
     /// Whatever cannot be, named by its setting.
     pub fn resolve(&self) -> Result<Job> {
         self.check_recipe()?;
+        if let Some(path) = self.data.tokenizer.as_ref().filter(|path| !path.is_file()) {
+            let what = format!("there is no file {}; name a tokenizer.json", path.display());
+            return Err(Error::setting("data.tokenizer", what));
+        }
         let (model, weights) = match &self.model.path {
             Some(path) => {
                 let unusable = |error: HubError| Error::setting("model.path", error.to_string());

@@ -14,7 +14,7 @@ pub use settings::{
     DataSettings, MemorySettings, ModelSettings, ParallelSettings, Precision, TrainSettings,
 };
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,12 @@ impl Config {
     /// The settings as TOML, to be read again.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+
+    /// The tokenizer that text is read by: the one that is set, or the model's own.
+    pub fn tokenizer(&self) -> Option<PathBuf> {
+        let own = || self.model.path.as_ref().map(|path| path.join("tokenizer.json"));
+        self.data.tokenizer.clone().or_else(|| own().filter(|path| path.is_file()))
     }
 
     /// The same settings with paths that mean the same in every working directory.

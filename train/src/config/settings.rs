@@ -62,14 +62,18 @@ impl Default for ModelSettings {
 pub struct DataSettings {
     /// Text files, folders of text (read in the order of their names), or token files (`.bin`).
     pub paths: Vec<PathBuf>,
-    /// A Hugging Face `tokenizer.json`; bytes are tokens without one.
+    /// A Hugging Face `tokenizer.json`; unless set that of `model.path`, and bytes without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
+    /// How many tokens there must be. A run writes it down when it begins, so that it does not go on
+    /// with data that was changed meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
 }
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { paths: vec![PathBuf::from(".")], tokenizer: None }
+        Self { paths: vec![PathBuf::from(".")], tokenizer: None, tokens: None }
     }
 }
 

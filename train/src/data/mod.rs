@@ -161,6 +161,23 @@ impl Tokens {
         Err(Error::setting(setting, what))
     }
 
+    /// Checks that there are as many tokens as `data.tokens` says, if it says.
+    ///
+    /// # Errors
+    /// There are more or fewer; the error says how to accept that.
+    pub fn check_count(&self, expected: Option<usize>) -> Result<()> {
+        match expected {
+            Some(expected) if expected != self.len => {
+                let what = format!(
+                    "the data has {} tokens, and {expected} when the run began; restore the data, or accept what it is now with --set data.tokens={}",
+                    self.len, self.len
+                );
+                Err(Error::setting("data.tokens", what))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that tokens are below `vocab_size`: all that are in memory, and the first of each
     /// mapped file, whose others are checked as they are used. Text taken as bytes needs 256.
     ///

@@ -91,6 +91,7 @@ fn begin(
 ) -> Result<Summary> {
     tokens.check_context(job.config.train.seq_len, "train.seq_len")?;
     tokens.check_model(job.model.vocab_size).map_err(|error| error.about("model.vocab_size"))?;
+    tokens.check_count(job.config.data.tokens)?;
     check_host(job)?;
     let capacity = job.schedule.channel_capacity();
     let report = verify(&job.schedule, capacity)?;
@@ -239,7 +240,9 @@ impl Run<'_> {
 
     fn begin(&self) -> Result<Option<MetricsFile>> {
         let Some(Output { run, .. }) = self.output else { return Ok(None) };
-        run.write_config(&self.job.config)?;
+        let mut config = self.job.config.clone();
+        config.data.tokens = Some(self.tokens.len());
+        run.write_config(&config)?;
         NewFile::write_all(&run.schedule(), dump(&self.job.schedule).as_bytes())?;
         MetricsFile::open(&run.metrics(), self.done()).map(Some)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use slimpipe_allocator::AllocError;
 use slimpipe_pipeline::comm::{Payload, Tag};
 use slimpipe_runtime::RawTensor;
 
@@ -16,7 +17,10 @@ use crate::{Error, Result, timeline};
 pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     write_timeline(rank, run)?;
     write_model(rank, job, run)?;
-    Ok(rank.memory().flush()?)
+    rank.memory().flush().map_err(|error| match error {
+        AllocError::Trace { path, source } => Error::io("write", path.as_ref())(source),
+        other => other.into(),
+    })
 }
 
 fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
@@ -90,5 +94,10 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
         }
     }
     folder.finish()?;
+    if let Some(tokenizer) = job.config.tokenizer() {
+        // The model's tokens are those of this tokenizer: whoever evaluates it needs both.
+        let bytes = std::fs::read(&tokenizer).map_err(Error::io("read", &tokenizer))?;
+        NewFile::write_all(&run.model().join("tokenizer.json"), &bytes)?;
+    }
     Ok(rank.comm().barrier()?)
 }
