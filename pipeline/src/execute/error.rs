@@ -45,6 +45,16 @@ pub enum Error {
         /// The model's layers.
         layers: usize,
     },
+    /// A communicator of another size than the schedule.
+    #[error(
+        "the schedule has {expected} ranks, the communicator {got}; launch as many ranks as the schedule has"
+    )]
+    WrongGroup {
+        /// Ranks of the communicator.
+        got: u32,
+        /// Ranks of the schedule.
+        expected: u32,
+    },
     /// A batch with another number of sequences than the schedule has microbatches.
     #[error("the batch has {got} sequences, the schedule {expected} microbatches")]
     BatchSize {

@@ -72,6 +72,10 @@ impl<S: Stage> Pipeline<S> {
         mut build: impl FnMut(&StageSpec) -> Result<S, E>,
     ) -> Result<Self, E> {
         let slice_len = slice_len(seq_len, schedule.slices())?;
+        let (got, expected) = (comm.size(), schedule.ranks());
+        if got != expected {
+            return Err(Error::WrongGroup { got, expected }.into());
+        }
         let (rank, count) = (comm.rank(), schedule.ranks() * schedule.chunks());
         if count as usize > layers {
             return Err(Error::TooManyStages { stages: count, layers }.into());
