@@ -46,7 +46,7 @@ pub enum Event<'a> {
         /// Its first byte.
         memory: NonNull<u8>,
     },
-    /// A block is about to be freed.
+    /// A block is about to be freed: by its own handle, or with its unit.
     Freed {
         /// The block.
         block: &'a Block,
@@ -64,16 +64,7 @@ pub enum Event<'a> {
     },
     /// A unit was opened.
     UnitOpened(UnitId),
-    /// A cell of a closing unit's slot goes back, with whatever it still held.
-    CellReturned {
-        /// The region of the slot.
-        region: Region,
-        /// Bytes of the cell.
-        bytes: u64,
-        /// Its first byte.
-        memory: NonNull<u8>,
-    },
-    /// A unit was closed: everything in its slot is gone.
+    /// A unit was closed; what it still held was freed just before.
     UnitClosed(UnitId),
     /// A unit's forward or backward begins.
     Phase(UnitId, Phase),
@@ -145,15 +136,12 @@ pub struct Poison;
 
 impl Adaptor for Poison {
     fn event(&mut self, event: &Event<'_>) {
-        let (memory, bytes) = match event {
-            Event::Allocated { block, memory, .. } | Event::Freed { block, memory } => {
-                (memory, block.bytes)
-            }
-            Event::CellReturned { memory, bytes, .. } => (memory, *bytes),
-            _ => return,
+        let (Event::Allocated { block, memory, .. } | Event::Freed { block, memory }) = event
+        else {
+            return;
         };
         // SAFETY: the event names committed memory that nobody may read or write at this moment: a
-        // block not yet handed out, one just given back, or a cell of a closed unit.
-        unsafe { memory.as_ptr().write_bytes(0xff, bytes as usize) };
+        // block not yet handed out, or one just given back or lost with its unit.
+        unsafe { memory.as_ptr().write_bytes(0xff, block.bytes as usize) };
     }
 }

@@ -67,7 +67,7 @@ pub enum What {
         /// Operation and call site, as `op file:line`.
         name: String,
     },
-    /// A block was freed.
+    /// A block was freed, by its own handle or with its unit.
     Free {
         /// The region.
         region: Region,
@@ -78,7 +78,7 @@ pub enum What {
     },
     /// A unit was opened.
     UnitOpened(UnitId),
-    /// A unit was closed: blocks it still held are gone.
+    /// A unit was closed; what it still held was freed just before.
     UnitClosed(UnitId),
     /// A unit's forward or backward begins.
     Phase(UnitId, Phase),

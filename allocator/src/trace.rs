@@ -124,7 +124,7 @@ impl Adaptor for Trace {
                 size: 0,
                 name: 0,
             },
-            Event::CellReturned { .. } | Event::Refused { .. } => return,
+            Event::Refused { .. } => return,
         };
         self.push(raw);
     }

@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::{Request, State};
+use super::{Live, Request, State};
 use crate::adaptor::Event;
 use crate::allocation::{UnitKey, UnitState};
 use crate::plan::HELD;
@@ -129,6 +129,9 @@ impl State {
     pub(crate) fn close(&mut self, unit: &UnitState) {
         let Some(open) = self.units.remove(unit.key) else { return };
         unit.close();
+        if open.usage.iter().any(|usage| usage.active.current > 0) {
+            self.tell_lost(unit.key);
+        }
         for (held, usage) in open.usage.iter().enumerate() {
             self.stats.forget(HELD[held], usage.active.current, usage.requested.current);
             self.stats.activations.sub(usage.active.current);
@@ -137,15 +140,24 @@ impl State {
         for (held, (holding, offsets)) in holdings.zip(&open.cells).enumerate() {
             // Last taken, last given: the next unit like this one finds its cells in the same order.
             for (&bytes, &offset) in holding.sizes.iter().zip(offsets).rev() {
-                if !self.adaptors.is_empty() {
-                    let (region, memory) = (HELD[held], self.regions.at(HELD[held], offset));
-                    self.tell(&Event::CellReturned { region, bytes, memory });
-                }
                 self.regions.cells[held].give(offset, bytes);
             }
         }
         self.stats.units_in_flight.sub(1);
         self.tell(&Event::UnitClosed(unit.id));
+    }
+
+    /// Tells the adaptors, if there are any, of the blocks that a unit takes with it.
+    fn tell_lost(&mut self, unit: UnitKey) {
+        let Self { blocks, regions, adaptors, .. } = self;
+        for adaptor in adaptors {
+            for Live { block, owner } in blocks.iter().flatten() {
+                if owner.is_some_and(|(owner, _)| owner == unit) {
+                    let memory = regions.at(block.region, block.offset);
+                    adaptor.event(&Event::Freed { block, memory });
+                }
+            }
+        }
     }
 
     pub(crate) fn units(&self) -> Vec<UnitUsage> {
