@@ -3,6 +3,7 @@
 mod report;
 mod units;
 
+use std::io;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -91,11 +92,11 @@ impl State {
         let spot = self.find(request, bytes)?;
         let (region, offset, owner) = match spot {
             Spot::Cell { unit, held, offset } => {
-                self.admit(request, &[])?;
+                self.admit(request, |_| [])?;
                 (HELD[held], offset, Some((unit, held)))
             }
             Spot::Frame { offset } => {
-                self.admit(request, &[(Region::Transient, self.regions.transient.extent())])?;
+                self.admit(request, |regions| [(Region::Transient, regions.transient.extent())])?;
                 self.regions.transient.take(offset, bytes);
                 (Region::Transient, offset, None)
             }
@@ -163,46 +164,58 @@ impl State {
         request: &Request<'_>,
         bytes: u64,
     ) -> Result<u64, AllocError> {
-        let end = self.regions.searched(region).map_or(0, |arena| arena.end_with(bytes));
-        self.admit(request, &[(region, end)])?;
+        self.admit(request, |regions| {
+            [(region, regions.searched(region).map_or(0, |arena| arena.end_with(bytes)))]
+        })?;
         if region == Region::Overflow && request.unit.is_some() {
             self.stats.overflow_hits += 1;
         }
         Ok(self.regions.searched(region).map_or(0, |arena| arena.take(bytes)))
     }
 
-    /// Commits the regions up to these ends, if the adaptors and the system agree.
-    fn admit(&mut self, request: &Request<'_>, ends: &[(Region, u64)]) -> Result<(), AllocError> {
-        let missing = |regions: &Regions| -> u64 {
+    /// Commits regions up to the ends that are needed, if the adaptors and the system agree. Memory
+    /// that stands idle may be released for it, and other ends needed then.
+    fn admit<const N: usize>(
+        &mut self,
+        request: &Request<'_>,
+        needed: impl Fn(&mut Regions) -> [(Region, u64); N],
+    ) -> Result<(), AllocError> {
+        let mut ends = needed(&mut self.regions);
+        let missing = |regions: &Regions, ends: &[(Region, u64); N]| -> u64 {
             ends.iter().map(|&(region, end)| regions.growth(region, end)).sum()
         };
-        let mut growth = missing(&self.regions);
+        let mut growth = missing(&self.regions, &ends);
         if growth == 0 && self.adaptors.is_empty() {
             return Ok(());
         }
         let limit = self.limit().unwrap_or(u64::MAX);
         if self.stats.total.reserved.current.saturating_add(growth) > limit {
             self.release();
-            growth = missing(&self.regions);
+            ends = needed(&mut self.regions);
+            growth = missing(&self.regions, &ends);
         }
         let reserved = self.stats.total.reserved.current;
         let ask = Ask { requested: request.bytes, growth, reserved };
         if let Some(cause) = self.adaptors.iter_mut().find_map(|adaptor| adaptor.refuses(&ask)) {
             return Err(self.out_of_memory(request, cause));
         }
-        for &(region, end) in ends.iter().filter(|&&(_, end)| end > 0) {
-            let mut committed = self.regions.commit(region, end);
-            if committed.is_err() {
-                self.release();
-                committed = self.regions.commit(region, end);
-            }
-            self.reserved_changed(region);
-            if let Err(error) = committed {
-                let cause = format!("the operating system says: {error}");
-                return Err(self.out_of_memory(request, cause));
-            }
+        let mut committed = self.commit(&ends);
+        if committed.is_err() {
+            self.release();
+            ends = needed(&mut self.regions);
+            committed = self.commit(&ends);
         }
-        Ok(())
+        committed.map_err(|error| {
+            self.out_of_memory(request, format!("the operating system says: {error}"))
+        })
+    }
+
+    fn commit(&mut self, ends: &[(Region, u64)]) -> io::Result<()> {
+        ends.iter().filter(|&&(_, end)| end > 0).try_for_each(|&(region, end)| {
+            let committed = self.regions.commit(region, end);
+            self.reserved_changed(region);
+            committed
+        })
     }
 
     /// Gives back to the system what no live block and no open unit needs.

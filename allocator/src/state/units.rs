@@ -97,10 +97,10 @@ impl State {
                 unit: None,
                 planned: None,
             };
-            let ends = [0, 1].map(|held| {
-                (HELD[held], self.regions.cells[held].end_with(&holdings[held].wanted))
-            });
-            self.admit(&request, &ends)?;
+            self.admit(&request, |regions| {
+                [0, 1]
+                    .map(|held| (HELD[held], regions.cells[held].end_with(&holdings[held].wanted)))
+            })?;
             for (held, holding) in holdings.iter().enumerate() {
                 let arena = &mut self.regions.cells[held];
                 cells[held] = holding.sizes.iter().map(|&size| arena.take(size)).collect();
