@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Error, Write};
 use std::panic::Location;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::adaptor::{Adaptor, Event};
-use crate::events::{MAGIC, Raw, kind};
-use crate::{AllocError, Phase, UnitId};
+use crate::adaptor::{Adaptor, Block, Event};
+use crate::events::{HEADER, LINE, MAGIC, MAX_NAME, RECORD, Raw, kind, padded};
+use crate::{AllocError, Phase};
 
 /// Bytes held back before they are written.
 const BUFFER: usize = 1 << 16;
@@ -17,12 +17,13 @@ const BUFFER: usize = 1 << 16;
 /// Writes every event to a file.
 pub struct Trace {
     path: String,
-    file: File,
+    /// None once writing has failed: a log with a gap could not be read.
+    file: Option<File>,
+    error: Option<Error>,
     buffer: Vec<u8>,
     last: Instant,
     /// Numbers of (op, call site); addresses of static data are cheap keys.
     names: HashMap<(usize, usize), u32>,
-    error: Option<std::io::Error>,
 }
 
 impl Trace {
@@ -32,29 +33,50 @@ impl Trace {
     /// The file cannot be created.
     pub fn create(path: &Path, rank: u32) -> Result<Self, AllocError> {
         let failed = |source| AllocError::Trace { path: path.display().to_string(), source };
-        let file = File::create(path).map_err(failed)?;
-        let mut buffer = Vec::with_capacity(BUFFER + 8192);
-        buffer.extend(MAGIC);
-        buffer.extend(rank.to_le_bytes());
-        buffer.extend([0; 4]);
-        let path = path.display().to_string();
-        Ok(Self { path, file, buffer, last: Instant::now(), names: HashMap::new(), error: None })
+        let mut file = File::create(path).map_err(failed)?;
+        let mut head = [0; HEADER];
+        head[..8].copy_from_slice(&MAGIC);
+        head[8..12].copy_from_slice(&rank.to_le_bytes());
+        file.write_all(&head).map_err(failed)?;
+        Ok(Self {
+            path: path.display().to_string(),
+            file: Some(file),
+            error: None,
+            // An event adds a few records and a name at most before the buffer is written.
+            buffer: Vec::with_capacity(BUFFER + 4 * RECORD + MAX_NAME),
+            last: Instant::now(),
+            names: HashMap::new(),
+        })
     }
 
     fn push(&mut self, mut raw: Raw) {
         let now = Instant::now();
-        raw.elapsed = u32::try_from((now - self.last).as_nanos()).unwrap_or(u32::MAX);
+        let elapsed = (now - self.last).as_nanos();
         self.last = now;
+        match u32::try_from(elapsed) {
+            Ok(elapsed) => raw.elapsed = elapsed,
+            Err(_) => self.pause(elapsed as u64),
+        }
         self.buffer.extend(bytemuck::bytes_of(&raw));
         if self.buffer.len() >= BUFFER {
             self.write_out();
         }
     }
 
+    /// Notes a time too long for a record's own field.
+    #[cold]
+    fn pause(&mut self, nanoseconds: u64) {
+        let raw = Raw { kind: kind::PAUSE, address: nanoseconds, ..Raw::default() };
+        self.buffer.extend(bytemuck::bytes_of(&raw));
+    }
+
     fn write_out(&mut self) {
         // A full disk must not end a run over its trace; `flush` reports it.
-        if let Err(error) = self.file.write_all(&self.buffer) {
-            self.error.get_or_insert(error);
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write_all(&self.buffer)
+        {
+            self.error = Some(error);
+            self.file = None;
         }
         self.buffer.clear();
     }
@@ -66,65 +88,54 @@ impl Trace {
         }
         let number = self.names.len() as u32;
         self.names.insert(key, number);
-        let mut text = format!("{op} {}:{}", location.file(), location.line()).into_bytes();
-        text.truncate(512);
-        let raw = Raw {
-            kind: kind::DEFINE,
-            region: 0,
-            layer: 0,
-            elapsed: 0,
-            address: 0,
-            size: text.len() as u32,
-            name: number,
-        };
+        let mut text = format!("{op} {}:{}", location.file(), location.line());
+        text.truncate(text.floor_char_boundary(MAX_NAME));
+        let size = text.len() as u32;
+        let raw = Raw { kind: kind::DEFINE, size, name: number, ..Raw::default() };
         self.buffer.extend(bytemuck::bytes_of(&raw));
-        text.resize(text.len().next_multiple_of(8), 0);
-        self.buffer.extend(text);
+        let end = self.buffer.len() + padded(text.len());
+        self.buffer.extend(text.as_bytes());
+        self.buffer.resize(end, 0);
         number
     }
 
-    fn unit(kind: u8, unit: UnitId, size: u32) -> Raw {
-        let address = u64::from(unit.microbatch) << 32 | u64::from(unit.slice);
-        Raw { kind, region: 0, layer: unit.chunk as u16, elapsed: 0, address, size, name: 0 }
+    fn block(kind: u8, block: &Block) -> Raw {
+        Raw {
+            kind,
+            region: block.region as u8,
+            address: block.offset,
+            size: (block.bytes / LINE) as u32,
+            ..Raw::default()
+        }
     }
 }
 
 impl Adaptor for Trace {
     fn event(&mut self, event: &Event<'_>) {
-        let raw = match event {
-            Event::Allocated { block, location, .. } => Raw {
-                kind: kind::ALLOC,
-                region: block.region as u8,
-                layer: block.layer.map_or(0, |layer| layer.saturating_add(1) as u16),
-                elapsed: 0,
-                address: block.offset,
-                size: (block.bytes / 64) as u32,
-                name: self.name(block.op, location),
-            },
-            Event::Freed { block, .. } => Raw {
-                kind: kind::FREE,
-                region: block.region as u8,
-                layer: 0,
-                elapsed: 0,
-                address: block.offset,
-                size: (block.bytes / 64) as u32,
-                name: 0,
-            },
-            Event::UnitOpened(unit) => Self::unit(kind::UNIT_OPEN, *unit, 0),
-            Event::UnitClosed(unit) => Self::unit(kind::UNIT_CLOSE, *unit, 0),
-            Event::Phase(unit, phase) => {
-                Self::unit(kind::PHASE, *unit, u32::from(*phase == Phase::Backward))
+        let raw = match *event {
+            Event::Allocated { block, location, .. } => {
+                let layer = block.layer.map_or(0, |layer| layer.saturating_add(1));
+                Raw {
+                    layer: u16::try_from(layer).unwrap_or(u16::MAX),
+                    name: self.name(block.op, location),
+                    ..Self::block(kind::ALLOC, block)
+                }
             }
-            Event::Committed { region, bytes } => Raw {
-                kind: kind::COMMIT,
-                region: *region as u8,
-                layer: 0,
-                elapsed: 0,
-                address: *bytes,
-                size: 0,
-                name: 0,
-            },
-            Event::Refused { .. } => return,
+            Event::Freed { block, .. } => Self::block(kind::FREE, block),
+            Event::Refused { op, requested, location } => {
+                let name = self.name(op, location);
+                Raw { kind: kind::REFUSED, address: requested, name, ..Raw::default() }
+            }
+            Event::UnitOpened(unit) => Raw::unit(kind::UNIT_OPEN, unit),
+            Event::UnitClosed(unit) => Raw::unit(kind::UNIT_CLOSE, unit),
+            Event::Phase(unit, phase) => {
+                let size = u32::from(phase == Phase::Backward);
+                Raw { size, ..Raw::unit(kind::PHASE, unit) }
+            }
+            Event::Committed { region, bytes } => {
+                let region = region as u8;
+                Raw { kind: kind::COMMIT, region, address: bytes, ..Raw::default() }
+            }
         };
         self.push(raw);
     }

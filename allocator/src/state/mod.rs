@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::adaptor::{Adaptor, Ask, Block, Event};
 use crate::allocation::{UnitKey, UnitState};
-use crate::arena::align;
+use crate::arena::{ALIGN, align};
 use crate::plan::{HELD, Planned};
 use crate::regions::Regions;
 use crate::source::RANGE;
@@ -21,6 +21,9 @@ use units::Units;
 /// Committed bytes that an empty overflow region keeps, so that a thread which makes and drops one
 /// small tensor after another does not call the system each time.
 const OVERFLOW_KEEPS: u64 = 64 << 10;
+
+/// The largest block: the lines of any block can be counted in 32 bits, as event logs do.
+const LARGEST: u64 = RANGE - ALIGN;
 
 /// What is asked for, with everything the scope knows about it.
 pub(crate) struct Request<'a> {
@@ -85,7 +88,7 @@ impl State {
         &mut self,
         request: &Request<'_>,
     ) -> Result<(usize, Region, NonNull<u8>), AllocError> {
-        if request.bytes > RANGE {
+        if request.bytes > LARGEST {
             return Err(self.out_of_memory(request, "no address range is that long".to_owned()));
         }
         let bytes = align(request.bytes);

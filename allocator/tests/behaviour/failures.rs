@@ -84,9 +84,9 @@ pub fn no_request_is_too_long_to_be_refused(rig: &Rig) {
     let memory = planned(rig.memory());
     let unit = memory.unit(id(0)).unwrap();
     let _forward = unit.forward();
-    let _first = allocate(64, "small").unwrap();
+    let _first = allocate(4000, "unforeseen").unwrap();
     // The last would fit a region's addresses, were the first not there.
-    for bytes in [u64::MAX, u64::MAX - 63, 1 << 62, (256 << 30) + 1, 256 << 30] {
+    for bytes in [u64::MAX, u64::MAX - 63, 1 << 62, 256 << 30, (256 << 30) - 64] {
         let before = memory.stats();
         let error = allocate(bytes, "absurd").unwrap_err();
         assert!(matches!(error, AllocError::OutOfMemory(_)), "{error}");
