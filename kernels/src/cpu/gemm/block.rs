@@ -66,28 +66,35 @@ impl<'a> Block<'a> {
         threads.run(grid.tasks(), |task| {
             let [[first, last], columns] = grid.task(task);
             let (start, end) = (first * MR, rows.rows().min(last * MR));
-            let group = rows.narrow_rows(start, end - start);
-            GROUP_OF_A.with_borrow_mut(|buffer| {
-                let a = self.left::<T, MR>(group, buffer);
-                let _entered = self.path.enter();
-                for col in columns[0]..columns[1] {
-                    for row in 0..last - first {
-                        let corner = (start + row * MR, col * NR);
-                        let size = (MR.min(end - corner.0), NR.min(self.cols - corner.1));
-                        let b = self.b[col * NR * self.steps..][..NR * self.steps].as_ptr();
-                        let operands = Operands {
-                            steps: self.steps,
-                            a: a.base.wrapping_add(row * a.tile),
-                            strides: a.strides,
-                            b,
-                            ldb: NR,
-                        };
-                        // SAFETY: both panels hold `steps` words per lane, the path is this machine's
-                        // and entered, and this tile of C belongs to this task alone.
-                        unsafe { c.tile::<T, MR>(self.path, operands, corner, size) };
-                    }
+            // Tiles that A does not fill are packed, whatever becomes of the others.
+            let whole = start + (end - start) / MR * MR;
+            for (start, end) in [(start, whole), (whole, end)] {
+                if start == end {
+                    continue;
                 }
-            });
+                let group = rows.narrow_rows(start, end - start);
+                GROUP_OF_A.with_borrow_mut(|buffer| {
+                    let a = self.left::<T, MR>(group, buffer);
+                    let _entered = self.path.enter();
+                    for col in columns[0]..columns[1] {
+                        for row in 0..(end - start).div_ceil(MR) {
+                            let corner = (start + row * MR, col * NR);
+                            let size = (MR.min(end - corner.0), NR.min(self.cols - corner.1));
+                            let b = self.b[col * NR * self.steps..][..NR * self.steps].as_ptr();
+                            let operands = Operands {
+                                steps: self.steps,
+                                a: a.base.wrapping_add(row * a.tile),
+                                strides: a.strides,
+                                b,
+                                ldb: NR,
+                            };
+                            // SAFETY: both panels hold `steps` words per lane, the path is this
+                            // machine's and entered, and this tile of C belongs to this task alone.
+                            unsafe { c.tile::<T, MR>(self.path, operands, corner, size) };
+                        }
+                    }
+                });
+            }
         });
     }
 
@@ -99,7 +106,10 @@ impl<'a> Block<'a> {
     ) -> Left {
         let Self { path, first, steps, .. } = *self;
         let (row_stride, col_stride) = group.strides();
-        let in_place = path.wants_dense_steps()
+        // Rows a multiple of a page apart would push each other out of the first-level cache.
+        let apart = path.wants_dense_steps() || !(row_stride * size_of::<T>()).is_multiple_of(4096);
+        let in_place = apart
+            && path != Path::Portable
             && col_stride == 1
             && row_stride.is_multiple_of(T::PER_WORD)
             && (first + steps) * T::PER_WORD <= group.cols()
