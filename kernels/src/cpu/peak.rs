@@ -1,7 +1,7 @@
 //! What this machine can do at most: arithmetic from registers, and memory bandwidth.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use half::bf16;
 
@@ -17,6 +17,9 @@ pub enum PeakKind {
     /// bf16 products added in f32.
     Bf16,
 }
+
+/// How long a peak is looked for: cores speed up, and threads find theirs, within milliseconds.
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
 /// Billions of floating-point operations per second that `threads` reach on operands that never
 /// leave the first-level cache: the ceiling that matrix products are compared with.
@@ -45,7 +48,8 @@ fn measure_tiles<T: Multiply, const ROWS: usize>(threads: &Threads) -> f64 {
     let strides = Strides { row: 0, step: 1 };
     let flops = (2 * T::PER_WORD * ROWS * NR * STEPS * REPEAT * threads.size()) as f64;
     let mut best = 0f64;
-    for _ in 0..12 {
+    let begin = Instant::now();
+    while begin.elapsed() < LONG_ENOUGH {
         let start = Instant::now();
         threads.run(threads.size(), |_| {
             let _entered = path.enter();
