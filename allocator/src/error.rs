@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io::ErrorKind;
 
 use crate::{Bytes, Owner, UnitId};
 
@@ -52,13 +53,22 @@ pub enum AllocError {
         open: u64,
     },
     /// The event log could not be written.
-    #[error("cannot write the memory trace {path}: {source}")]
+    #[error("cannot write the memory trace {path}: {source}{}", remedy(source))]
     Trace {
         /// The file.
         path: String,
         /// The cause.
         source: std::io::Error,
     },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "; free space there, or write to another disk"
+        }
+        _ => "",
+    }
 }
 
 /// The state of a rank's memory when an allocation failed.
