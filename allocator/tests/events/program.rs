@@ -1,0 +1,100 @@
+//! Something to log.
+
+use std::path::Path;
+
+use slimpipe_allocator::{
+    Allocation, Memory, MemoryStats, Recorder, Region, Unit, UnitId, allocate, allocate_meta, scope,
+};
+
+/// What a traced program knows of itself.
+pub struct Outcome {
+    /// Each block it was given, in order: its region, address and aligned bytes.
+    pub placed: Vec<(Region, u64, u64)>,
+    pub refused: u64,
+    pub stats: MemoryStats,
+}
+
+struct Program {
+    memory: Memory,
+    units: Vec<(Unit, Vec<Allocation>)>,
+    held: Vec<Allocation>,
+    placed: Vec<(Region, u64, u64)>,
+    refused: u64,
+}
+
+/// Runs a program of these choices, and logs it.
+pub fn run(choices: &[u8], log: &Path) -> Outcome {
+    let memory = Memory::builder(5).trace(log).unwrap().build();
+    for chunk in 0..2 {
+        let recorder = Recorder::new();
+        let forward = recorder.forward();
+        let saved: Vec<_> = (0..=chunk).map(|layer| saved(layer, allocate_meta)).collect();
+        drop(allocate_meta(4000));
+        drop((forward, saved));
+        memory.install(chunk, recorder.finish()).unwrap();
+    }
+    let _entered = memory.enter();
+    let mut program =
+        Program { memory: memory.clone(), units: vec![], held: vec![], placed: vec![], refused: 0 };
+    (0..).zip(choices).for_each(|(at, &choice)| program.step(at, choice));
+    let Program { placed, refused, units, held, .. } = program;
+    drop((units, held));
+    Outcome { placed, refused, stats: memory.stats() }
+}
+
+/// What a layer saves: a tensor, and keys and values.
+fn saved(layer: u32, mut make: impl FnMut(u64) -> Allocation) -> [Allocation; 2] {
+    let _layer = scope::layer(layer);
+    let tensor = make(1000);
+    let _place = scope::place(Region::Kv);
+    [tensor, make(256)]
+}
+
+impl Program {
+    fn make(&mut self, bytes: u64) -> Allocation {
+        let made = allocate(bytes, "program").unwrap();
+        let address = made.as_ptr().unwrap().as_ptr() as u64;
+        self.placed.push((made.region(), address, bytes.next_multiple_of(64)));
+        made
+    }
+
+    fn step(&mut self, at: u32, choice: u8) {
+        let (kind, detail) = (choice % 10, usize::from(choice / 10));
+        match kind {
+            0..3 => {
+                let id = UnitId { microbatch: at, slice: u32::MAX - at, chunk: u32::from(kind) };
+                let unit = self.memory.unit(id).unwrap();
+                let _forward = unit.forward();
+                let layers = 0..=u32::from(kind);
+                let kept =
+                    layers.flat_map(|layer| saved(layer, |bytes| self.make(bytes))).collect();
+                let temporary = self.make(4000);
+                // Some outlive their frame.
+                self.held.extend((detail == 0).then_some(temporary));
+                self.units.push((unit, kept));
+            }
+            3 if !self.units.is_empty() => {
+                let (unit, mut kept) = self.units.swap_remove(detail % self.units.len());
+                let _backward = unit.backward();
+                drop(self.make(512));
+                kept.pop();
+                // Some outlive their unit.
+                self.held.extend(kept.pop());
+            }
+            4 | 5 => {
+                let _place = (kind == 4).then(|| scope::place(Region::Persistent));
+                let made = self.make(100 << (detail % 12));
+                self.held.push(made);
+            }
+            6 | 7 if !self.held.is_empty() => {
+                drop(self.held.swap_remove(detail % self.held.len()));
+            }
+            8 => self.memory.release(),
+            9 => {
+                assert!(allocate(1 << 60, "absurd").is_err());
+                self.refused += 1;
+            }
+            _ => {}
+        }
+    }
+}
