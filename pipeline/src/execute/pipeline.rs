@@ -170,6 +170,8 @@ impl<S: Stage> Pipeline<S> {
             Action::RecvActivation { .. } | Action::RecvGradient { .. } => Ok(()),
             Action::Forward(unit) => self.forward(unit, step),
             Action::Backward(unit) => self.backward(unit, step),
+            Action::BackwardInput(unit) => Err(self.out_of_order("the input part", unit)),
+            Action::BackwardWeight(unit) => Err(self.out_of_order("the weight part", unit)),
             Action::SendActivation { unit, to } => {
                 let output = step.outputs.remove(&unit).ok_or(self.out_of_order("send", unit))?;
                 self.send(Work::SendActivation(unit), to, Tag::Activation(unit), output)

@@ -45,8 +45,13 @@ pub enum Action {
         /// The rank it comes from.
         from: u32,
     },
-    /// Run the unit's backward.
+    /// Run the unit's backward, whole: its memory ends with it.
     Backward(Unit),
+    /// Run the part of the unit's backward that gives the gradient of its input; what the weights'
+    /// gradients need is kept.
+    BackwardInput(Unit),
+    /// Run the rest of the unit's backward, the gradients of weights: its memory ends with it.
+    BackwardWeight(Unit),
     /// Send the gradient of the unit's input.
     SendGradient {
         /// The unit that made it.
@@ -71,6 +76,8 @@ impl fmt::Display for Action {
             Self::SendActivation { unit, to } => write!(f, "sa{unit}>{to}"),
             Self::RecvGradient { unit, from } => write!(f, "rg{unit}<{from}"),
             Self::Backward(unit) => write!(f, "B{unit}"),
+            Self::BackwardInput(unit) => write!(f, "I{unit}"),
+            Self::BackwardWeight(unit) => write!(f, "W{unit}"),
             Self::SendGradient { unit, to } => write!(f, "sg{unit}>{to}"),
             Self::ReduceTied { peer } => write!(f, "tied@{peer}"),
             Self::OptimizerStep => write!(f, "step"),

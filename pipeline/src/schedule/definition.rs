@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::builders::{Builder, builder};
 use super::program::{Order, Program};
 use super::size::Size;
-use super::{Placement, ScheduleError, ScheduleKind, Unit};
+use super::{Placement, ScheduleError, ScheduleKind};
 
 /// A pipeline schedule: what every rank runs in one step.
 #[derive(Clone, Debug)]
@@ -37,7 +37,8 @@ impl Schedule {
     ) -> Result<Self, ScheduleError> {
         let size = Size { ranks, slices, microbatches, chunks };
         let builder = builder(kind, size)?;
-        Ok(Self { kind, size, builder, placement: Placement::around(ranks, chunks) })
+        let placement = builder.placement(size);
+        Ok(Self { kind, size, builder, placement })
     }
 
     /// Which schedule this is.
@@ -75,31 +76,21 @@ impl Schedule {
         self.size.units()
     }
 
-    /// The most units in flight on `rank`: its memory.
+    /// The most units in flight on `rank`: its memory. A unit is in flight from its forward to the
+    /// last part of its backward.
     pub fn in_flight_peak(&self, rank: u32) -> u64 {
-        self.builder.warm_up(rank).min(self.units())
+        self.builder.in_flight_peak(rank)
     }
 
     /// The messages of one kind that must fit between two ranks: then no rank waits to send as long
-    /// as units cost the same. With fewer, the programs of several microbatches deadlock.
+    /// as forwards cost the same, and backwards, and parts of backwards.
     pub fn channel_capacity(&self) -> usize {
         self.builder.backlog() as usize
     }
 
-    /// The `k`-th unit to run forward, the same on every rank.
-    pub fn forward(&self, k: u64) -> Unit {
-        self.builder.forward(k)
-    }
-
-    /// The `k`-th unit to run backward, the same on every rank: last in, first out within a
-    /// microbatch.
-    pub fn backward(&self, k: u64) -> Unit {
-        self.builder.backward(k)
-    }
-
     /// The order in which `rank` runs forwards and backwards, without messages.
     pub fn order(&self, rank: u32) -> Order<'_> {
-        Order::new(self, rank)
+        self.builder.order(rank)
     }
 
     /// The program of `rank`: its order, with messages where a neighbouring stage is on another rank

@@ -26,7 +26,7 @@ pub enum ScheduleError {
     },
     /// Slices for a schedule of whole microbatches.
     #[error(
-        "schedule {kind} runs whole microbatches: set parallel.slices to 1, or use the slimpipe schedule for {slices} slices"
+        "schedule {kind} runs whole microbatches: set parallel.slices to 1, or parallel.schedule to slimpipe, seq1f1b or terapipe for {slices} slices"
     )]
     Unsliced {
         /// The schedule.
@@ -36,9 +36,19 @@ pub enum ScheduleError {
     },
     /// Chunks for a schedule without them.
     #[error(
-        "schedule {kind} has one chunk per rank: set parallel.chunks to 1, or use slimpipe or interleaved-1f1b for {chunks} chunks"
+        "schedule {kind} has one chunk per rank: set parallel.chunks to 1, or parallel.schedule to slimpipe or interleaved-1f1b for {chunks} chunks"
     )]
     Unchunked {
+        /// The schedule.
+        kind: &'static str,
+        /// Chunks asked for.
+        chunks: u32,
+    },
+    /// Another number of chunks than a V has.
+    #[error(
+        "schedule {kind} lays two chunks per rank in a V: set parallel.chunks to 2 instead of {chunks}"
+    )]
+    NotTwoChunks {
         /// The schedule.
         kind: &'static str,
         /// Chunks asked for.

@@ -14,11 +14,35 @@ pub enum ScheduleKind {
     OneFOneB,
     /// 1F1B with several model chunks per rank.
     Interleaved,
+    /// GPipe on slices (arXiv 2102.07988), of equal length.
+    TeraPipe,
+    /// 1F1B on slices of equal length (arXiv 2406.03488).
+    Seq1F1B,
+    /// 1F1B on slices of equal work: later ones, which attend to more, are shorter.
+    Seq1F1BBalanced,
+    /// 1F1B with the backward in two parts, in the memory of 1F1B (arXiv 2401.10241).
+    ZbH1,
+    /// Two chunks per rank in a V, backward in two parts: no bubble if all parts take equally long
+    /// (arXiv 2401.10241).
+    ZbV,
+    /// Two chunks per rank in a V, in half the memory of 1F1B (arXiv 2405.15362).
+    VHalf,
 }
 
 impl ScheduleKind {
     /// All schedules.
-    pub const ALL: [Self; 4] = [Self::SlimPipe, Self::GPipe, Self::OneFOneB, Self::Interleaved];
+    pub const ALL: [Self; 10] = [
+        Self::SlimPipe,
+        Self::GPipe,
+        Self::OneFOneB,
+        Self::Interleaved,
+        Self::TeraPipe,
+        Self::Seq1F1B,
+        Self::Seq1F1BBalanced,
+        Self::ZbH1,
+        Self::ZbV,
+        Self::VHalf,
+    ];
 
     /// The name in configurations.
     pub fn name(self) -> &'static str {
@@ -27,6 +51,12 @@ impl ScheduleKind {
             Self::GPipe => "gpipe",
             Self::OneFOneB => "1f1b",
             Self::Interleaved => "interleaved-1f1b",
+            Self::TeraPipe => "terapipe",
+            Self::Seq1F1B => "seq1f1b",
+            Self::Seq1F1BBalanced => "seq1f1b-balanced",
+            Self::ZbH1 => "zb-h1",
+            Self::ZbV => "zb-v",
+            Self::VHalf => "v-half",
         }
     }
 }
@@ -44,11 +74,15 @@ impl FromStr for ScheduleKind {
         if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == name) {
             return Ok(kind);
         }
-        let plain = name.to_lowercase().replace(['_', ' '], "-");
-        let alike =
-            |kind: &Self| kind.name().chars().zip(plain.chars()).take_while(|(a, b)| a == b);
-        let similar = |kind: &Self| alike(kind).count() > 2 || plain.contains(kind.name());
-        let meant = Self::ALL.into_iter().rev().find(similar);
+        let plain = |name: &str| name.to_lowercase().replace(['-', '_', ' '], "");
+        let given = plain(name);
+        let alike = |kind: &Self| {
+            let name = plain(kind.name());
+            let same = name.chars().zip(given.chars()).take_while(|(a, b)| a == b).count();
+            same.max(if given.contains(&name) { name.len() } else { 0 })
+        };
+        // Of equally similar names, the first.
+        let meant = Self::ALL.into_iter().rev().max_by_key(alike).filter(|kind| alike(kind) > 2);
         let hint = meant.map_or(String::new(), |kind| format!(" (did you mean `{kind}`?)"));
         let known = Self::ALL.map(Self::name).join(", ");
         Err(ScheduleError::UnknownName { name: name.to_owned(), hint, known })

@@ -3,20 +3,14 @@
 use std::array;
 use std::iter::Flatten;
 
-use super::{Action, Placement, Schedule};
+use super::{Action, Schedule};
 
 /// The order in which a rank runs forwards and backwards, without messages.
-#[derive(Clone, Debug)]
-pub struct Order<'a> {
-    schedule: &'a Schedule,
-    target: u64,
-    forwards: u64,
-    backwards: u64,
-}
+pub struct Order<'a>(Box<dyn Iterator<Item = Action> + Send + 'a>);
 
 impl<'a> Order<'a> {
-    pub(super) fn new(schedule: &'a Schedule, rank: u32) -> Self {
-        Self { schedule, target: schedule.in_flight_peak(rank), forwards: 0, backwards: 0 }
+    pub(super) fn new(work: impl Iterator<Item = Action> + Send + 'a) -> Self {
+        Self(Box::new(work))
     }
 }
 
@@ -24,24 +18,14 @@ impl Iterator for Order<'_> {
     type Item = Action;
 
     fn next(&mut self) -> Option<Action> {
-        let units = self.schedule.units();
-        if self.forwards < units && self.forwards - self.backwards < self.target {
-            self.forwards += 1;
-            Some(Action::Forward(self.schedule.forward(self.forwards - 1)))
-        } else if self.backwards < units {
-            self.backwards += 1;
-            Some(Action::Backward(self.schedule.backward(self.backwards - 1)))
-        } else {
-            None
-        }
+        self.0.next()
     }
 }
 
 /// A rank's actions, in order; computed one by one, never stored.
-#[derive(Clone, Debug)]
 pub struct Program<'a> {
+    schedule: &'a Schedule,
     rank: u32,
-    placement: Placement,
     order: Order<'a>,
     /// What is left of the unit at hand: a message in, the work, a message out.
     unit: Flatten<array::IntoIter<Option<Action>, 3>>,
@@ -51,12 +35,11 @@ pub struct Program<'a> {
 
 impl<'a> Program<'a> {
     pub(super) fn new(schedule: &'a Schedule, rank: u32) -> Self {
-        let placement = *schedule.placement();
-        let tied = placement.other_end(rank).map(|peer| Action::ReduceTied { peer });
+        let tied = schedule.placement().other_end(rank).map(|peer| Action::ReduceTied { peer });
         Self {
+            schedule,
             rank,
-            placement,
-            order: Order::new(schedule, rank),
+            order: schedule.order(rank),
             unit: [None; 3].into_iter().flatten(),
             end: [tied, Some(Action::OptimizerStep)].into_iter().flatten(),
         }
@@ -65,7 +48,7 @@ impl<'a> Program<'a> {
     /// `work` with the messages around it. A neighbouring stage on the same rank needs none: it is
     /// handed the tensor in memory.
     fn with_messages(&self, work: Action) -> [Option<Action>; 3] {
-        let (rank, placement) = (self.rank, &self.placement);
+        let (rank, placement) = (self.rank, self.schedule.placement());
         let elsewhere = |at: Option<(u32, u32)>| at.map(|(peer, _)| peer).filter(|&p| p != rank);
         let before = |chunk| elsewhere(placement.before(rank, chunk));
         let after = |chunk| elsewhere(placement.after(rank, chunk));
@@ -75,7 +58,7 @@ impl<'a> Program<'a> {
                 Some(work),
                 after(unit.chunk).map(|to| Action::SendActivation { unit, to }),
             ],
-            Action::Backward(unit) => [
+            Action::Backward(unit) | Action::BackwardInput(unit) => [
                 after(unit.chunk).map(|from| Action::RecvGradient { unit, from }),
                 Some(work),
                 before(unit.chunk).map(|to| Action::SendGradient { unit, to }),

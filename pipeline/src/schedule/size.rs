@@ -1,4 +1,4 @@
-use super::{ScheduleError, ScheduleKind};
+use super::{ScheduleError, ScheduleKind, Unit};
 
 /// The largest count of anything: products of two then fit 32 bits, of four 64.
 const LARGEST: u32 = u16::MAX as u32;
@@ -20,6 +20,7 @@ impl Size {
             (self.slices, "parallel.slices"),
             (self.microbatches, "train.microbatches"),
             (self.chunks, "parallel.chunks"),
+            (self.ranks.saturating_mul(self.chunks), "parallel.pipeline times parallel.chunks"),
         ];
         match counts.into_iter().find(|(count, _)| !(1..=LARGEST).contains(count)) {
             Some((count, what)) => Err(ScheduleError::OutOfRange { what, count, largest: LARGEST }),
@@ -41,6 +42,20 @@ impl Size {
             1 => Ok(()),
             chunks => Err(ScheduleError::Unchunked { kind: kind.name(), chunks }),
         }
+    }
+
+    /// For schedules that lay two chunks per rank in a V.
+    pub fn expect_two_chunks(self, kind: ScheduleKind) -> Result<(), ScheduleError> {
+        match self.chunks {
+            2 => Ok(()),
+            chunks => Err(ScheduleError::NotTwoChunks { kind: kind.name(), chunks }),
+        }
+    }
+
+    /// The `k`-th slice of the step, for schedules with one chunk per rank.
+    pub fn slice(self, k: u64) -> Unit {
+        let slices = u64::from(self.slices);
+        Unit { microbatch: (k / slices) as u32, slice: (k % slices) as u32, chunk: 0 }
     }
 
     /// Units of one microbatch on a rank, n v.

@@ -1,8 +1,9 @@
 //! Programs as text: one line per rank, one word per action. Reading gives back what was written.
 //!
-//! `F0.3:1` is the forward of microbatch 0, slice 3, chunk 1, `B` its backward; `ra0.3:1<2` receives
-//! its input from rank 2, `sa..>2` sends its output, `rg` and `sg` do so with gradients; `tied@3`
-//! adds tied gradients with rank 3; `step` is the optimizer's.
+//! `F0.3:1` is the forward of microbatch 0, slice 3, chunk 1, `B` its backward, or `I` and `W` the
+//! two parts of it, for the input and for the weights; `ra0.3:1<2` receives its input from rank 2,
+//! `sa..>2` sends its output, `rg` and `sg` do so with gradients; `tied@3` adds tied gradients with
+//! rank 3; `step` is the optimizer's.
 
 use std::fmt::Write;
 
@@ -140,6 +141,10 @@ impl<'a> Cursor<'a> {
             self.unit().map(Action::Forward)
         } else if self.take("B") {
             self.unit().map(Action::Backward)
+        } else if self.take("I") {
+            self.unit().map(Action::BackwardInput)
+        } else if self.take("W") {
+            self.unit().map(Action::BackwardWeight)
         } else if self.take("ra") {
             self.message("<").map(|(unit, from)| Action::RecvActivation { unit, from })
         } else if self.take("sa") {

@@ -77,6 +77,8 @@ struct Rank<'a> {
     saved: HashMap<Unit, Vec<Vec<i64>>>,
     outputs: HashMap<Unit, Vec<i64>>,
     input_gradients: HashMap<Unit, Vec<i64>>,
+    /// By layer, what a unit's weight part adds.
+    weights: HashMap<Unit, Vec<(usize, i64)>>,
     loss: i64,
     dw: Vec<i64>,
 }
@@ -87,13 +89,22 @@ impl Rank<'_> {
             self.act(action)?;
         }
         assert!(
-            self.saved.is_empty() && self.outputs.is_empty() && self.input_gradients.is_empty()
+            self.saved.is_empty()
+                && self.weights.is_empty()
+                && self.outputs.is_empty()
+                && self.input_gradients.is_empty()
         );
         Ok((self.loss, self.dw))
     }
 
+    fn add_weights(&mut self, unit: Unit) {
+        for (layer, dw) in self.weights.remove(&unit).unwrap() {
+            self.dw[layer] = self.dw[layer].wrapping_add(dw);
+        }
+    }
+
     fn act(&mut self, action: Action) -> Result<(), CommError> {
-        let (rank, placement) = (self.comm.rank(), *self.schedule.placement());
+        let (rank, placement) = (self.comm.rank(), self.schedule.placement());
         let len = TOKENS / self.schedule.slices() as usize;
         let start = |unit: Unit| unit.slice as usize * len;
         let bytes = |values: Vec<i64>| Box::new(bytemuck::cast_slice(&values).to_vec());
@@ -138,7 +149,7 @@ impl Rank<'_> {
                 self.comm.recv(from, tag, bytemuck::cast_slice_mut(&mut values))?;
                 self.gradients.insert(unit, values);
             }
-            Action::Backward(unit) => {
+            Action::Backward(unit) | Action::BackwardInput(unit) => {
                 let mut g = match placement.after(rank, unit.chunk) {
                     None => (0..len).map(|t| loss_gradient(start(unit) + t)).collect(),
                     Some((peer, chunk)) if peer == rank => {
@@ -150,12 +161,18 @@ impl Rank<'_> {
                 for (layer, x) in (stage(unit) * each..).zip(saved).collect::<Vec<_>>().iter().rev()
                 {
                     let future = self.futures.entry((unit.microbatch, *layer)).or_default();
-                    g = backward(*layer, x, &g, future, &mut self.dw[*layer]);
+                    let mut dw = 0;
+                    g = backward(*layer, x, &g, future, &mut dw);
+                    self.weights.entry(unit).or_default().push((*layer, dw));
+                }
+                if action == Action::Backward(unit) {
+                    self.add_weights(unit);
                 }
                 if placement.before(rank, unit.chunk).is_some() {
                     self.input_gradients.insert(unit, g);
                 }
             }
+            Action::BackwardWeight(unit) => self.add_weights(unit),
             Action::SendGradient { unit, to } => {
                 let gradient = self.input_gradients.remove(&unit).unwrap();
                 self.comm.send(to, Tag::Gradient(unit), bytes(gradient))?;
@@ -191,6 +208,7 @@ fn every_schedule_gives_the_loss_and_the_gradients_of_the_uncut_model() {
                         saved: HashMap::new(),
                         outputs: HashMap::new(),
                         input_gradients: HashMap::new(),
+                        weights: HashMap::new(),
                         loss: 0,
                         dw: vec![0; LAYERS],
                     };

@@ -38,6 +38,7 @@ fn makespan(schedule: &Schedule, capacity: usize) -> u64 {
                         *clock += match work {
                             Action::Forward(_) => FORWARD,
                             Action::Backward(_) => BACKWARD,
+                            Action::BackwardInput(_) | Action::BackwardWeight(_) => BACKWARD / 2,
                             _ => 0,
                         };
                         program.next();
@@ -68,10 +69,9 @@ fn idle_time_is_exactly_the_formula_with_the_least_room_for_messages() {
     for schedule in every_schedule() {
         let work = schedule.units() * (FORWARD + BACKWARD);
         let span = makespan(&schedule, schedule.channel_capacity());
-        let p = u64::from(schedule.ranks());
-        assert_eq!(span, work + (p - 1) * (FORWARD + BACKWARD), "{schedule:?}");
         let idle = (span - work) as f64 / span as f64;
-        assert!((idle - Formulas::of(&schedule).bubble_fraction).abs() < 1e-12, "{schedule:?}");
+        let expected = Formulas::of(&schedule).bubble_fraction;
+        assert!((idle - expected).abs() < 1e-12, "{schedule:?}: {idle} for {expected}");
     }
 }
 
@@ -97,6 +97,45 @@ fn the_reference_sanity_values_hold() {
     assert_eq!((peaks, span), (vec![166, 164, 162, 160], 3849));
     let (peaks, _, bubble) = sanity(ScheduleKind::OneFOneB, [4, 1, 4, 1]);
     assert_eq!((peaks, bubble), (vec![4, 3, 2, 1], 0.75));
+    let (peaks, _, bubble) = sanity(ScheduleKind::Seq1F1B, [8, 8, 4, 1]);
+    assert_eq!((peaks, bubble), ((8..16).rev().collect(), 0.21875));
     let (peaks, _, bubble) = sanity(ScheduleKind::Interleaved, [4, 1, 8, 3]);
     assert_eq!((peaks, bubble), (vec![15, 13, 11, 9], 0.125));
+}
+
+#[test]
+fn zb_h1_idles_a_third_of_what_1f1b_does() {
+    let size = [4, 1, 6, 1];
+    let (peaks, span, _) = sanity(ScheduleKind::ZbH1, size);
+    let (_, one_f_one_b, _) = sanity(ScheduleKind::OneFOneB, size);
+    // Three slots per microbatch, each of one unit of time.
+    assert_eq!((span - 18, one_f_one_b - 18), (3, 9));
+    assert_eq!(peaks, [4; 4]);
+}
+
+#[test]
+fn no_zb_v_rank_waits_between_its_first_action_and_its_last() {
+    for p in 1..=7 {
+        for m in 2 * p - 1..2 * p + 4 {
+            let schedule = schedule(ScheduleKind::ZbV, p, 1, m, 2);
+            // Rank p - 1 has its first input after p - 1 forwards, and nobody is longer than that
+            // beyond its work: so rank r begins at r, and none can pause.
+            let work = schedule.units() * (FORWARD + BACKWARD);
+            assert_eq!(makespan(&schedule, 1), work + u64::from(p) - 1);
+            assert_eq!(schedule.in_flight_peak(p - 1), 2 * u64::from(p));
+        }
+    }
+}
+
+#[test]
+fn v_half_holds_half_of_1f1b_and_a_unit_more() {
+    for p in 2..=12 {
+        let (m, units) = (3 * p, f64::from(2 * p));
+        let schedule = schedule(ScheduleKind::VHalf, p, 1, m, 2);
+        let peaks = verify(&schedule, 1).unwrap().in_flight_peak;
+        assert!(peaks.iter().all(|&peak| peak as f64 / units <= 0.5 + 2.0 / units), "{peaks:?}");
+        let idle = makespan(&schedule, 1) - schedule.units() * (FORWARD + BACKWARD);
+        // 1F1B idles 6 (p - 1) slots of half a stage.
+        assert!(idle <= 3 * u64::from(p - 1) + u64::from(p), "p={p}: {idle}");
+    }
 }

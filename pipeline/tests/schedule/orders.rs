@@ -1,9 +1,11 @@
 //! Orders, bounds and errors of every schedule, and the verifier's verdict on them.
 
+use std::collections::HashMap;
+
 use crate::sample::{any_schedule, every_schedule, schedule};
 use proptest::prelude::*;
 use slimpipe_pipeline::schedule::{
-    Action, Formulas, Schedule, ScheduleError, ScheduleKind, dump_order, verify,
+    Action, Formulas, Schedule, ScheduleError, ScheduleKind, Unit, dump_order, verify,
 };
 
 fn order(p: u32, n: u32, m: u32, v: u32, rank: u32) -> String {
@@ -57,6 +59,42 @@ fn baselines_run_their_published_orders() {
     assert_eq!(
         order(ScheduleKind::Interleaved, 2, 2, 1),
         "F0.0:0 F1.0:0 F0.0:1 B0.0:1 F1.0:1 B1.0:1 B0.0:0 B1.0:0"
+    );
+}
+
+#[test]
+fn sliced_baselines_run_their_published_orders() {
+    let order = |kind, rank| dump_order(&schedule(kind, 2, 2, 2, 1), rank);
+    let terapipe = "F0.0 F0.1 F1.0 F1.1 B1.1 B1.0 B0.1 B0.0";
+    assert_eq!(order(ScheduleKind::TeraPipe, 0), terapipe);
+    assert_eq!(order(ScheduleKind::TeraPipe, 1), terapipe);
+    for kind in [ScheduleKind::Seq1F1B, ScheduleKind::Seq1F1BBalanced] {
+        // n - 1 + p - 1 - r forwards before the first forward-backward pair.
+        assert_eq!(order(kind, 0), "F0.0 F0.1 F1.0 B0.1 F1.1 B0.0 B1.1 B1.0");
+        assert_eq!(order(kind, 1), "F0.0 F0.1 B0.1 F1.0 B0.0 F1.1 B1.1 B1.0");
+    }
+}
+
+#[test]
+fn split_backwards_run_their_published_orders() {
+    let order = |kind, m, v, rank| dump_order(&schedule(kind, 2, 1, m, v), rank);
+    // Rank r runs a weight part r microbatches after its input part.
+    assert_eq!(order(ScheduleKind::ZbH1, 3, 1, 0), "F0.0 F1.0 B0.0 F2.0 B1.0 B2.0");
+    assert_eq!(order(ScheduleKind::ZbH1, 3, 1, 1), "F0.0 I0.0 F1.0 I1.0 W0.0 F2.0 I2.0 W1.0 W2.0");
+    assert_eq!(
+        order(ScheduleKind::ZbV, 3, 2, 0),
+        "F0.0:0 F1.0:0 F2.0:0 F0.0:1 I0.0:1 W0.0:1 F1.0:1 I1.0:1 W1.0:1 I0.0:0 W0.0:0 F2.0:1 \
+         I2.0:1 W2.0:1 I1.0:0 W1.0:0 I2.0:0 W2.0:0"
+    );
+    assert_eq!(
+        order(ScheduleKind::ZbV, 3, 2, 1),
+        "F0.0:0 F0.0:1 F1.0:0 F1.0:1 I0.0:1 W0.0:1 F2.0:0 I0.0:0 W0.0:0 F2.0:1 I1.0:1 W1.0:1 \
+         I1.0:0 I2.0:1 I2.0:0 W1.0:0 W2.0:1 W2.0:0"
+    );
+    // Slots 0, 4, 8 and 13 of every six, weight parts between them.
+    assert_eq!(
+        order(ScheduleKind::VHalf, 2, 2, 0),
+        "F0.0:0 F0.0:1 F1.0:0 I0.0:1 W0.0:1 F1.0:1 I0.0:0 I1.0:1 W0.0:0 W1.0:1 I1.0:0 W1.0:0"
     );
 }
 
@@ -115,7 +153,16 @@ fn settings_that_a_schedule_cannot_run_are_named() {
     for kind in [ScheduleKind::GPipe, ScheduleKind::OneFOneB] {
         assert!(error(kind, 2, 1, 2, 2).contains("parallel.chunks"));
     }
+    for kind in [ScheduleKind::TeraPipe, ScheduleKind::Seq1F1B, ScheduleKind::Seq1F1BBalanced] {
+        assert!(error(kind, 2, 4, 2, 2).contains("parallel.chunks to 1"));
+    }
+    assert!(error(ScheduleKind::ZbH1, 2, 1, 2, 2).contains("parallel.chunks to 1"));
+    for kind in [ScheduleKind::ZbV, ScheduleKind::VHalf] {
+        assert!(error(kind, 2, 1, 2, 1).contains("parallel.chunks to 2"));
+        assert!(error(kind, 2, 4, 2, 2).contains("parallel.slices to 1"));
+    }
     let slimpipe = ScheduleKind::SlimPipe;
+    assert!(error(slimpipe, 60_000, 60_000, 1, 2).contains("parallel.pipeline times"));
     assert!(error(slimpipe, 0, 1, 1, 1).contains("parallel.pipeline is 0"));
     assert!(error(slimpipe, 1, 0, 1, 1).contains("parallel.slices is 0"));
     assert!(error(slimpipe, 1, 1, 0, 1).contains("train.microbatches is 0"));
@@ -131,7 +178,10 @@ fn names_are_read_back_and_near_misses_get_a_suggestion() {
     let error = |name: &str| name.parse::<ScheduleKind>().unwrap_err().to_string();
     assert!(error("SlimPipe").contains("did you mean `slimpipe`?"));
     assert!(error("interleaved").contains("did you mean `interleaved-1f1b`?"));
-    assert!(error("zero").contains("slimpipe, gpipe, 1f1b, interleaved-1f1b"));
+    assert!(error("zero").contains("slimpipe, gpipe, 1f1b, interleaved-1f1b, terapipe"));
+    assert!(error("zbv").contains("did you mean `zb-v`?"));
+    assert!(error("Seq1F1B_balanced").contains("did you mean `seq1f1b-balanced`?"));
+    assert!(error("ZB").contains("there are slimpipe") && !error("ZB").contains("did you mean"));
 }
 
 #[test]
@@ -149,32 +199,70 @@ fn formulas_give_the_published_activation_factors() {
     assert_eq!(factor(ScheduleKind::OneFOneB, 1), 1.0);
     assert_eq!(factor(ScheduleKind::GPipe, 1), 2.0);
     assert_eq!(factor(ScheduleKind::Interleaved, 3), 1.25);
+    // ZB-H1 and ZB-V as 1F1B; V-Half half of it and two of eight units.
+    assert_eq!(factor(ScheduleKind::ZbH1, 1), 1.0);
+    assert_eq!(factor(ScheduleKind::ZbV, 2), 1.0);
+    assert_eq!(factor(ScheduleKind::VHalf, 2), 0.75);
+    let factor = |kind| Formulas::of(&schedule(kind, 4, 12, 3, 1)).activation_factor;
+    assert_eq!(factor(ScheduleKind::TeraPipe), 0.75);
+    assert_eq!(factor(ScheduleKind::Seq1F1B), 0.3125);
+}
+
+/// Where the actions of one kind are in an order, by unit.
+fn places(order: &[Action], unit: fn(&Action) -> Option<Unit>) -> HashMap<Unit, usize> {
+    let places = order.iter().enumerate().filter_map(|(at, action)| Some((unit(action)?, at)));
+    places.collect()
 }
 
 proptest! {
     #[test]
-    fn every_unit_runs_forward_once_then_backward_once(schedule in any_schedule()) {
+    fn every_unit_runs_forward_once_then_backward_once_whole_or_in_two_parts(
+        schedule in any_schedule(),
+    ) {
         for rank in 0..schedule.ranks() {
             let order: Vec<Action> = schedule.order(rank).collect();
-            prop_assert_eq!(order.len() as u64, 2 * schedule.units());
-            let at = |action| order.iter().position(|slot| *slot == action);
-            for k in 0..schedule.units() {
-                let unit = schedule.forward(k);
-                let (forward, backward) = (at(Action::Forward(unit)), at(Action::Backward(unit)));
-                prop_assert!(forward.is_some() && forward < backward);
+            let forwards = places(&order, |action| match action {
+                Action::Forward(unit) => Some(*unit),
+                _ => None,
+            });
+            let inputs = places(&order, |action| match action {
+                Action::Backward(unit) | Action::BackwardInput(unit) => Some(*unit),
+                _ => None,
+            });
+            let weights = places(&order, |action| match action {
+                Action::Backward(unit) | Action::BackwardWeight(unit) => Some(*unit),
+                _ => None,
+            });
+            let units = schedule.units() as usize;
+            let whole = order.iter().filter(|action| matches!(action, Action::Backward(_))).count();
+            prop_assert_eq!(order.len(), whole * 2 + (units - whole) * 3);
+            for found in [&forwards, &inputs, &weights] {
+                prop_assert_eq!(found.len(), units);
+            }
+            for (unit, forward) in &forwards {
+                prop_assert!(*forward < inputs[unit] && inputs[unit] <= weights[unit]);
             }
         }
     }
 
     #[test]
-    fn all_ranks_run_the_units_in_the_same_two_orders(schedule in any_schedule()) {
-        for rank in 0..schedule.ranks() {
-            let (forwards, backwards): (Vec<_>, Vec<_>) =
-                schedule.order(rank).partition(|slot| matches!(slot, Action::Forward(_)));
-            let units = 0..schedule.units();
-            let expected = units.clone().map(|k| Action::Forward(schedule.forward(k)));
-            prop_assert!(forwards.into_iter().eq(expected));
-            prop_assert!(backwards.into_iter().eq(units.map(|k| Action::Backward(schedule.backward(k)))));
+    fn all_ranks_run_the_units_of_a_chunk_in_the_same_two_orders(schedule in any_schedule()) {
+        let orders = |rank| {
+            let mut orders = vec![(Vec::new(), Vec::new()); schedule.chunks() as usize];
+            for action in schedule.order(rank) {
+                match action {
+                    Action::Forward(unit) => orders[unit.chunk as usize].0.push(unit),
+                    Action::Backward(unit) | Action::BackwardInput(unit) => {
+                        orders[unit.chunk as usize].1.push(unit);
+                    }
+                    _ => {}
+                }
+            }
+            orders
+        };
+        let first = orders(0);
+        for rank in 1..schedule.ranks() {
+            prop_assert_eq!(&orders(rank), &first);
         }
     }
 
@@ -185,16 +273,21 @@ proptest! {
     ) {
         let n = if v > 1 { n + p } else { n };
         let schedule = schedule(ScheduleKind::SlimPipe, p, n, m, v);
+        let of = |rank, forward: bool| -> Vec<Action> {
+            let order = schedule.order(rank);
+            order.filter(|action| matches!(action, Action::Forward(_)) == forward).collect()
+        };
         for rank in 1..p {
-            let warm_up = schedule.in_flight_peak(rank - 1);
-            let steady = schedule.units() - warm_up; // pairs until forwards are exhausted
-            let slots = |rank| schedule.order(rank).skip(warm_up as usize).take(2 * steady as usize);
+            let (forwards, backwards) = (of(rank, true), of(rank, false));
+            let warm_up = schedule.in_flight_peak(rank - 1) as usize;
+            let steady = forwards.len() - warm_up; // pairs until forwards are exhausted
+            let slots = |rank| schedule.order(rank).skip(warm_up).take(2 * steady);
             for (i, (before, own)) in (0..).zip(slots(rank - 1).zip(slots(rank))) {
                 let (pair, is_forward) = (i / 2, i % 2 == 1);
                 let expected = if is_forward {
-                    [warm_up + pair, warm_up + pair - 1].map(|k| Action::Forward(schedule.forward(k)))
+                    [forwards[warm_up + pair], forwards[warm_up + pair - 1]]
                 } else {
-                    [pair, pair + 1].map(|k| Action::Backward(schedule.backward(k)))
+                    [backwards[pair], backwards[pair + 1]]
                 };
                 prop_assert_eq!([before, own], expected);
             }

@@ -11,14 +11,16 @@ fn any_action() -> impl Strategy<Value = Action> {
     let number = prop_oneof![0u32..20, any::<u32>()];
     let unit = (number.clone(), number.clone(), number.clone())
         .prop_map(|(microbatch, slice, chunk)| Unit { microbatch, slice, chunk });
-    (0..8, unit, number).prop_map(|(which, unit, peer)| match which {
+    (0..10, unit, number).prop_map(|(which, unit, peer)| match which {
         0 => Action::RecvActivation { unit, from: peer },
         1 => Action::Forward(unit),
         2 => Action::SendActivation { unit, to: peer },
         3 => Action::RecvGradient { unit, from: peer },
         4 => Action::Backward(unit),
         5 => Action::SendGradient { unit, to: peer },
-        6 => Action::ReduceTied { peer },
+        6 => Action::BackwardInput(unit),
+        7 => Action::BackwardWeight(unit),
+        8 => Action::ReduceTied { peer },
         _ => Action::OptimizerStep,
     })
 }

@@ -27,6 +27,10 @@ fn samples() -> Vec<Schedule> {
         schedule(ScheduleKind::GPipe, 3, 1, 3, 1),
         schedule(ScheduleKind::OneFOneB, 3, 1, 4, 1),
         schedule(ScheduleKind::Interleaved, 2, 1, 4, 2),
+        schedule(ScheduleKind::Seq1F1B, 2, 3, 2, 1),
+        schedule(ScheduleKind::ZbH1, 3, 1, 4, 1),
+        schedule(ScheduleKind::ZbV, 2, 1, 4, 2),
+        schedule(ScheduleKind::VHalf, 3, 1, 3, 2),
     ]
 }
 
@@ -91,6 +95,8 @@ fn unit_of(action: &mut Action) -> Option<&mut Unit> {
         | Action::SendActivation { unit, .. }
         | Action::RecvGradient { unit, .. }
         | Action::Backward(unit)
+        | Action::BackwardInput(unit)
+        | Action::BackwardWeight(unit)
         | Action::SendGradient { unit, .. } => Some(unit),
         _ => None,
     }
@@ -234,6 +240,24 @@ mutants! {
         Action::RecvGradient { unit, .. } => Some(replaced(program, at, Action::Backward(unit))),
         _ => None,
     };
+    a_weight_part_before_its_input_part_is_refused: |_, program, at| match program[at] {
+        Action::BackwardInput(unit) => {
+            let weight = Action::BackwardWeight(unit);
+            let from = program.iter().position(|action| *action == weight)?;
+            let mut program = dropped(program, from);
+            program.insert(at, weight);
+            Some(program)
+        }
+        _ => None,
+    };
+    a_backward_of_which_a_part_is_missing_is_refused: |_, program, at| match program[at] {
+        Action::Backward(unit) => Some(replaced(program, at, Action::BackwardInput(unit))),
+        _ => None,
+    };
+    a_weight_part_after_a_whole_backward_is_refused: |_, program, at| match program[at] {
+        Action::BackwardInput(unit) => Some(replaced(program, at, Action::Backward(unit))),
+        _ => None,
+    };
     gradients_sent_as_activations_are_refused: |_, program, at| match program[at] {
         Action::SendGradient { unit, to } => {
             Some(replaced(program, at, Action::SendActivation { unit, to }))
@@ -343,7 +367,7 @@ fn every_rule_names_rank_action_and_reason() {
             "action 1 (sa0.0:0>0): the other end of its output is on rank 1",
         ),
         (0, "sa0.1:0>1 ", "", "action 3 (rg0.1:0<1): its output was not sent"),
-        (0, "F0.0:0", "rg0.0:0<1 F0.0:0", "action 0 (rg0.0:0<1): it is not in flight"),
+        (0, "F0.0:0", "rg0.0:0<1 F0.0:0", "action 0 (rg0.0:0<1): it does not await its backward"),
         (
             0,
             "rg0.1:0<1",
@@ -369,7 +393,7 @@ fn every_rule_names_rank_action_and_reason() {
             "ra0.1:0<1",
             "action 5 (ra0.1:0<1): its input does not travel: the model ends here",
         ),
-        (0, "B0.1:0", "B0.1:0 B0.1:0", "action 6 (B0.1:0): it is not in flight"),
+        (0, "B0.1:0", "B0.1:0 B0.1:0", "action 6 (B0.1:0): it does not await its backward"),
         (
             0,
             "B0.1:0",
@@ -457,6 +481,32 @@ fn chunks_of_one_rank_hand_over_in_order() {
     let cut = "rank 0: F0.0:0 F0.0:1 B0.0:1 B0.0:0";
     let expected = "rank 0: the program ends after 4 actions without an optimizer step";
     assert_eq!(verdict(&one, cut), expected);
+}
+
+#[test]
+fn a_unit_is_in_flight_until_its_weight_part_has_run_and_weight_parts_may_come_in_any_order() {
+    let two = schedule(ScheduleKind::ZbH1, 1, 1, 2, 1);
+    let verdict = |program: &str| verdict(&two, &format!("rank 0: {program}"));
+    assert_eq!(verdict("F0.0:0 B0.0:0 F1.0:0 I1.0:0 W1.0:0 step"), "sound");
+    assert_eq!(
+        verdict("F0.0:0 I0.0:0 F1.0:0 W0.0:0 B1.0:0 step"),
+        "rank 0, action 2 (F1.0:0): 2 units in flight, at most 1 may be"
+    );
+    assert_eq!(
+        verdict("F0.0:0 W0.0:0"),
+        "rank 0, action 1 (W0.0:0): there is no weight part to run: its input part has not run, or it ran already"
+    );
+    assert_eq!(
+        verdict("F0.0:0 B0.0:0 F1.0:0 I1.0:0 step"),
+        "rank 0, action 4 (step): only 1 of 2 units ran backward"
+    );
+    let roomy = schedule(ScheduleKind::TeraPipe, 1, 2, 1, 1);
+    let sliced = |program: &str| self::verdict(&roomy, &format!("rank 0: {program}"));
+    assert_eq!(sliced("F0.0:0 F0.1:0 I0.1:0 I0.0:0 W0.0:0 W0.1:0 step"), "sound");
+    assert_eq!(
+        sliced("F0.0:0 F0.1:0 I0.0:0"),
+        "rank 0, action 2 (I0.0:0): slices run backward last in, first out: slice 1 is next"
+    );
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 use super::super::size::Size;
 use super::super::{ScheduleError, ScheduleKind, Unit};
-use super::Builder;
+use super::alternate::Alternating;
 
 /// 1F1B with several model chunks per rank (Megatron-LM, arXiv 2104.04473): groups of p microbatches
 /// go through chunk 0, then the same through chunk 1, and so on.
@@ -20,7 +20,11 @@ impl Interleaved {
     }
 }
 
-impl Builder for Interleaved {
+impl Alternating for Interleaved {
+    fn units(&self) -> u64 {
+        self.size.units()
+    }
+
     fn warm_up(&self, rank: u32) -> u64 {
         let (p, v) = (u64::from(self.size.ranks), u64::from(self.size.chunks));
         2 * self.size.after(rank) + (v - 1) * p + 1

@@ -1,47 +1,58 @@
 //! One file per schedule: only what tells it from the others.
 
+mod alternate;
 mod gpipe;
 mod interleaved;
 mod one_f_one_b;
 mod slimpipe;
+mod v_half;
+mod zb_h1;
+mod zb_v;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use super::program::Order;
 use super::size::Size;
-use super::{ScheduleError, ScheduleKind, Unit};
+use super::{Placement, ScheduleError, ScheduleKind, Unit};
 
-/// The closed forms of a schedule of one shape: a rank runs forwards until a number of units is in
-/// flight, then backward and forward in turn until forwards are exhausted, then only backwards.
+/// The closed forms of a schedule of one size.
 pub(super) trait Builder: Debug + Send + Sync {
-    /// The units that `rank` has in flight when it runs its first backward, unless there are fewer
-    /// in the step.
-    fn warm_up(&self, rank: u32) -> u64;
+    /// The forwards and backwards of `rank`, in order.
+    fn order(&self, rank: u32) -> Order<'_>;
 
-    /// The `k`-th unit to run forward, the same on every rank.
-    fn forward(&self, k: u64) -> Unit;
-
-    /// The `k`-th unit to run backward, the same on every rank.
-    fn backward(&self, k: u64) -> Unit;
+    /// The most units that `rank` has in flight.
+    fn in_flight_peak(&self, rank: u32) -> u64;
 
     /// The most messages of one kind that lie between two ranks when nobody is late.
     fn backlog(&self) -> u32 {
         1
     }
+
+    /// Which rank runs which stage.
+    fn placement(&self, size: Size) -> Placement {
+        Placement::around(size.ranks, size.chunks)
+    }
 }
 
 /// The builder of `kind` for a step of `size`.
 pub(super) fn builder(kind: ScheduleKind, size: Size) -> Result<Arc<dyn Builder>, ScheduleError> {
+    use ScheduleKind as Kind;
     size.check()?;
     Ok(match kind {
-        ScheduleKind::SlimPipe => Arc::new(slimpipe::SlimPipe::new(size)?),
-        ScheduleKind::GPipe => Arc::new(gpipe::GPipe::new(size)?),
-        ScheduleKind::OneFOneB => Arc::new(one_f_one_b::OneFOneB::new(size)?),
-        ScheduleKind::Interleaved => Arc::new(interleaved::Interleaved::new(size)?),
+        Kind::SlimPipe => Arc::new(slimpipe::SlimPipe::new(size)?),
+        Kind::GPipe | Kind::TeraPipe => Arc::new(gpipe::GPipe::new(kind, size)?),
+        Kind::OneFOneB | Kind::Seq1F1B | Kind::Seq1F1BBalanced => {
+            Arc::new(one_f_one_b::OneFOneB::new(kind, size)?)
+        }
+        Kind::Interleaved => Arc::new(interleaved::Interleaved::new(size)?),
+        Kind::ZbH1 => Arc::new(zb_h1::ZbH1::new(size)?),
+        Kind::ZbV => Arc::new(zb_v::ZbV::new(size)?),
+        Kind::VHalf => Arc::new(v_half::VHalf::new(size)?),
     })
 }
 
-/// The unit of a whole microbatch on a rank with one chunk.
-fn microbatch(k: u64) -> Unit {
-    Unit { microbatch: k as u32, slice: 0, chunk: 0 }
+/// The unit of a whole microbatch.
+fn microbatch(microbatch: u32, chunk: u32) -> Unit {
+    Unit { microbatch, slice: 0, chunk }
 }

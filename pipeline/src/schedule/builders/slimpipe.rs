@@ -1,6 +1,6 @@
 use super::super::size::Size;
 use super::super::{ScheduleError, Unit};
-use super::Builder;
+use super::alternate::Alternating;
 
 /// Slice-level 1F1B with uniform slices (arXiv 2504.14519), plain or with several chunks per rank.
 ///
@@ -27,7 +27,11 @@ impl SlimPipe {
     }
 }
 
-impl Builder for SlimPipe {
+impl Alternating for SlimPipe {
+    fn units(&self) -> u64 {
+        self.size.units()
+    }
+
     fn warm_up(&self, rank: u32) -> u64 {
         self.size.per_microbatch() + 2 * self.size.after(rank)
     }

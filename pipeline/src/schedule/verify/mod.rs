@@ -233,6 +233,10 @@ fn transfer(action: Action, rank: u32, rules: &Rules<'_>) -> Transfer {
         Action::ReduceTied { peer } => {
             Transfer::Meet { announce: (rank, peer, Kind::Tied), wait: (peer, rank, Kind::Tied) }
         }
-        Action::Forward(_) | Action::Backward(_) | Action::OptimizerStep => Transfer::None,
+        Action::Forward(_)
+        | Action::Backward(_)
+        | Action::BackwardInput(_)
+        | Action::BackwardWeight(_)
+        | Action::OptimizerStep => Transfer::None,
     }
 }

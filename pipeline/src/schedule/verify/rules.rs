@@ -9,7 +9,7 @@ use super::super::{Action, Schedule, Unit};
 struct Sequence {
     /// Slices that ran forward: in order, so these are slices `0..forwarded`.
     forwarded: u32,
-    /// Slices in flight: backward goes in reverse, so these are slices `0..open`.
+    /// Slices whose backward has not begun: it goes in reverse, so these are slices `0..open`.
     open: u32,
 }
 
@@ -26,6 +26,8 @@ pub(super) struct Rules<'a> {
     outputs: HashSet<Unit>,
     gradients: HashSet<Unit>,
     input_gradients: HashSet<Unit>,
+    /// Units of which only the weight part of the backward is left.
+    weights: HashSet<Unit>,
     in_flight: u64,
     in_flight_peak: u64,
     finished: u64,
@@ -51,6 +53,7 @@ impl<'a> Rules<'a> {
             outputs: HashSet::new(),
             gradients: HashSet::new(),
             input_gradients: HashSet::new(),
+            weights: HashSet::new(),
             in_flight: 0,
             in_flight_peak: 0,
             finished: 0,
@@ -88,7 +91,17 @@ impl<'a> Rules<'a> {
             Action::Forward(unit) => self.forward(unit),
             Action::SendActivation { unit, to } => self.send_activation(unit, to),
             Action::RecvGradient { unit, from } => self.recv_gradient(unit, from),
-            Action::Backward(unit) => self.backward(unit),
+            Action::Backward(unit) => {
+                self.backward_input(unit)?;
+                self.finish();
+                Ok(())
+            }
+            Action::BackwardInput(unit) => {
+                self.backward_input(unit)?;
+                self.weights.insert(unit);
+                Ok(())
+            }
+            Action::BackwardWeight(unit) => self.backward_weight(unit),
             Action::SendGradient { unit, to } => self.send_gradient(unit, to),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             Action::OptimizerStep => self.optimizer_step(),
@@ -143,14 +156,16 @@ impl<'a> Rules<'a> {
     fn recv_gradient(&mut self, unit: Unit, from: u32) -> Verdict {
         self.expect_exists(unit)?;
         self.expect_peer(self.after(unit), from, "its gradient")?;
-        must(self.is_in_flight(unit), || "it is not in flight".to_owned())?;
+        must(self.awaits_backward(unit), || "it does not await its backward".to_owned())?;
         must(!self.outputs.contains(&unit), || "its output was not sent".to_owned())?;
         must(self.gradients.insert(unit), || "its gradient was received already".to_owned())
     }
 
-    fn backward(&mut self, unit: Unit) -> Verdict {
+    /// What the whole backward and its input part have in common: keys and values get gradients
+    /// here, so slices go last in, first out. Weight parts may follow in any order.
+    fn backward_input(&mut self, unit: Unit) -> Verdict {
         self.expect_exists(unit)?;
-        must(self.is_in_flight(unit), || "it is not in flight".to_owned())?;
+        must(self.awaits_backward(unit), || "it does not await its backward".to_owned())?;
         let slices = self.schedule.slices();
         let key = (unit.microbatch, unit.chunk);
         let sequence = self.sequences.entry(key).or_default();
@@ -181,9 +196,23 @@ impl<'a> Rules<'a> {
         if self.before(unit).is_some() {
             self.input_gradients.insert(unit);
         }
+        Ok(())
+    }
+
+    fn backward_weight(&mut self, unit: Unit) -> Verdict {
+        self.expect_exists(unit)?;
+        must(self.weights.remove(&unit), || {
+            "there is no weight part to run: its input part has not run, or it ran already"
+                .to_owned()
+        })?;
+        self.finish();
+        Ok(())
+    }
+
+    /// A unit's memory ends.
+    fn finish(&mut self) {
         self.in_flight -= 1;
         self.finished += 1;
-        Ok(())
     }
 
     fn send_gradient(&mut self, unit: Unit, to: u32) -> Verdict {
@@ -261,7 +290,7 @@ impl<'a> Rules<'a> {
             || self.sequences.get(&key).is_some_and(|sequence| unit.slice < sequence.forwarded)
     }
 
-    fn is_in_flight(&self, unit: Unit) -> bool {
+    fn awaits_backward(&self, unit: Unit) -> bool {
         let key = (unit.microbatch, unit.chunk);
         self.sequences.get(&key).is_some_and(|sequence| unit.slice < sequence.open)
     }
