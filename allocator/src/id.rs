@@ -19,13 +19,20 @@ impl fmt::Display for UnitId {
     }
 }
 
-/// The half of a unit's life an allocation is made in.
+/// The part of a unit's life an allocation is made in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// The unit's forward.
     Forward,
-    /// The unit's backward.
+    /// The unit's backward, or the part of it that gives the gradient of its input.
     Backward,
+    /// The rest of a backward in two parts: gradients of weights.
+    Weight,
+}
+
+impl Phase {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
 }
 
 /// Every byte belongs to one of these, by who owns it and for how long.

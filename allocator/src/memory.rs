@@ -105,7 +105,7 @@ pub struct MemoryGuard {
     _frame: FrameGuard,
 }
 
-/// Makes a unit's forward or backward current on its thread while it lives.
+/// Makes a phase of a unit current on its thread while it lives.
 #[must_use = "the phase lasts as long as the guard"]
 pub struct PhaseGuard {
     _frame: FrameGuard,
@@ -127,7 +127,15 @@ impl Memory {
     /// # Errors
     /// Units are open.
     pub fn install(&self, chunk: u32, plan: UnitPlan) -> Result<(), AllocError> {
-        self.inner.state.lock().install(chunk, plan)
+        self.install_slices(chunk, vec![plan])
+    }
+
+    /// Sets the plans that units of `chunk` follow, one per slice; slices beyond follow the last.
+    ///
+    /// # Errors
+    /// Units are open.
+    pub fn install_slices(&self, chunk: u32, plans: Vec<UnitPlan>) -> Result<(), AllocError> {
+        self.inner.state.lock().install(chunk, plans)
     }
 
     /// Opens a unit: takes its slot. Without a plan for its chunk everything it allocates goes to the
@@ -209,6 +217,11 @@ impl Unit {
     /// Allocations on this thread are the unit's backward's while the guard lives.
     pub fn backward(&self) -> PhaseGuard {
         self.phase(Phase::Backward)
+    }
+
+    /// Allocations on this thread are those of the backward's weight part while the guard lives.
+    pub fn weight(&self) -> PhaseGuard {
+        self.phase(Phase::Weight)
     }
 }
 

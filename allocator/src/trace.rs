@@ -7,9 +7,9 @@ use std::panic::Location;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::AllocError;
 use crate::adaptor::{Adaptor, Block, Event};
 use crate::events::{HEADER, LINE, MAGIC, MAX_NAME, RECORD, Raw, kind, padded};
-use crate::{AllocError, Phase};
 
 /// Bytes held back before they are written.
 const BUFFER: usize = 1 << 16;
@@ -129,7 +129,7 @@ impl Adaptor for Trace {
             Event::UnitOpened(unit) => Raw::unit(kind::UNIT_OPEN, unit),
             Event::UnitClosed(unit) => Raw::unit(kind::UNIT_CLOSE, unit),
             Event::Phase(unit, phase) => {
-                let size = u32::from(phase == Phase::Backward);
+                let size = phase as u32;
                 Raw { size, ..Raw::unit(kind::PHASE, unit) }
             }
             Event::Committed { region, bytes } => {

@@ -82,6 +82,7 @@ impl Raw {
             kind::PHASE => match self.size {
                 0 => What::Phase(unit, Phase::Forward),
                 1 => What::Phase(unit, Phase::Backward),
+                2 => What::Phase(unit, Phase::Weight),
                 other => return Err(format!("there is no phase {other}")),
             },
             kind::COMMIT => What::Committed { region: region()?, bytes: self.address },

@@ -3,8 +3,10 @@
 //! A [`Recorder`] watches one forward and backward on the meta device. Every allocation is known by
 //! (phase, layer, ordinal within the layer), so that one allocation too many in a layer disturbs
 //! that layer only. What forward leaves alive is *saved*: it gets a cell of the unit's slot, which
-//! the unit holds from its opening to its end. What dies earlier is *transient* and shares addresses
-//! with whatever is not alive at that time.
+//! the unit holds from its opening to its end. So is what the first part of a backward leaves for
+//! the second: it takes over cells whose blocks are gone by then, or the unit takes more cells when
+//! it comes to that. What dies earlier is *transient* and shares addresses with whatever is not alive
+//! at that time.
 
 mod pack;
 mod record;
@@ -42,14 +44,22 @@ struct Entry {
     to: Planned,
 }
 
-/// The cells that a unit holds in one region.
+/// The cells that a unit holds in one region: most from its opening, some from their first use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holding {
-    /// Their sizes, by number.
+    /// Their sizes, by number; those taken at first use come last.
     pub sizes: Vec<u64>,
-    /// How many there are of each size.
+    /// How many of each size are taken at the opening.
     pub wanted: BTreeMap<u64, u64>,
+    /// Bytes taken at the opening.
     pub bytes: u64,
+}
+
+impl Holding {
+    /// Number of cells taken at the opening.
+    pub fn at_opening(&self) -> u64 {
+        self.wanted.values().sum()
+    }
 }
 
 /// Where each allocation of one kind of unit goes.
@@ -57,7 +67,7 @@ pub(crate) struct Holding {
 pub struct UnitPlan {
     first_layer: u32,
     /// By phase, then by layer (0: outside layers, 1: the first layer, ...), then by ordinal.
-    entries: [Vec<Vec<Entry>>; 2],
+    entries: [Vec<Vec<Entry>>; Phase::COUNT],
     /// By position in [`HELD`].
     holdings: [Holding; 2],
     transient: u64,
@@ -65,7 +75,7 @@ pub struct UnitPlan {
 
 impl UnitPlan {
     /// Bytes a unit holds in `region` from its opening to its end; for transient memory, the frame
-    /// that its forward and backward need while they run.
+    /// that its phases need while they run.
     pub fn bytes(&self, region: Region) -> u64 {
         match region {
             Region::Slot => self.holdings[SLOT].bytes,
@@ -75,9 +85,16 @@ impl UnitPlan {
         }
     }
 
-    /// Bytes of activations a unit keeps from its forward to its backward.
+    /// Bytes of activations a unit keeps from its forward to the end of its backward.
     pub fn activation_bytes(&self) -> u64 {
         self.holdings.iter().map(|holding| holding.bytes).sum()
+    }
+
+    /// Bytes that a unit takes beyond those when its backward runs in two parts: what the first part
+    /// keeps for the second.
+    pub fn kept_bytes(&self) -> u64 {
+        let of = |holding: &Holding| holding.sizes.iter().sum::<u64>() - holding.bytes;
+        self.holdings.iter().map(of).sum()
     }
 
     pub(crate) fn holdings(&self) -> &[Holding; 2] {

@@ -22,7 +22,8 @@ struct Recorded {
 #[derive(Default)]
 pub(crate) struct Record {
     clock: u64,
-    forward_end: Option<u64>,
+    /// When each phase ended, if it was recorded.
+    ends: [Option<u64>; Phase::COUNT],
     allocations: Vec<Recorded>,
 }
 
@@ -71,11 +72,9 @@ pub struct RecorderPhase<'a> {
 
 impl Drop for RecorderPhase<'_> {
     fn drop(&mut self) {
-        if self.phase == Phase::Forward {
-            let mut record = self.recorder.record.lock();
-            record.clock += 1;
-            record.forward_end = Some(record.clock);
-        }
+        let mut record = self.recorder.record.lock();
+        record.clock += 1;
+        record.ends[self.phase as usize] = Some(record.clock);
     }
 }
 
@@ -100,8 +99,13 @@ impl Recorder {
         self.phase(Phase::Backward)
     }
 
-    /// Says that an allocation is a message to another rank: unless the unit saves it too, it
-    /// belongs to the communicator.
+    /// Records what follows on this thread as the weight part of the unit's backward.
+    pub fn weight(&self) -> RecorderPhase<'_> {
+        self.phase(Phase::Weight)
+    }
+
+    /// Says that an allocation is a message to another rank: unless the unit's forward saves it too,
+    /// it belongs to the communicator.
     pub fn mark_comm(&self, allocation: &Allocation) {
         if let Some(index) = allocation.recorded_index() {
             self.record.lock().allocations[index].comm = true;
@@ -115,22 +119,28 @@ impl Recorder {
 }
 
 fn build(record: &Record) -> UnitPlan {
-    let forward_end = record.forward_end.unwrap_or(u64::MAX);
+    let [forward_end, backward_end] =
+        [Phase::Forward, Phase::Backward].map(|phase| record.ends[phase as usize]);
+    let splits = record.ends[Phase::Weight as usize].is_some();
+    let kept_until = |end: Option<u64>, died| end.is_some_and(|end| died > end);
     let layers = || record.allocations.iter().filter_map(|allocation| allocation.layer);
     let first_layer = layers().min().unwrap_or(0);
     let count = layers().max().map_or(1, |last| 2 + (last - first_layer) as usize);
-    let entries = [vec![Vec::new(); count], vec![Vec::new(); count]];
+    let entries = std::array::from_fn(|_| vec![Vec::new(); count]);
     let mut plan = UnitPlan { first_layer, entries, ..UnitPlan::default() };
-    let (mut temporaries, mut entries) = (Vec::new(), Vec::new());
+    let (mut temporaries, mut entries, mut slot) = (Vec::new(), Vec::new(), Vec::new());
     for &Recorded { phase, layer, bytes, kv, comm, born, died } in &record.allocations {
         let in_forward = phase == Phase::Forward;
         let layer = plan.layer_index(layer);
         let to = if kv && in_forward {
             plan.hold(KV, bytes)
-        } else if in_forward && died > forward_end {
+        } else if in_forward && kept_until(forward_end, died) {
+            slot.push(died);
             plan.hold(SLOT, bytes)
         } else if comm {
             Planned::Comm
+        } else if splits && phase == Phase::Backward && kept_until(backward_end, died) {
+            plan.take_over(&mut slot, bytes, born, died)
         } else {
             temporaries.push(Lifetime { bytes, born, died });
             entries.push((phase as usize, layer, plan.entries[phase as usize][layer].len()));
@@ -147,6 +157,24 @@ fn build(record: &Record) -> UnitPlan {
 }
 
 impl UnitPlan {
+    /// A cell of the slot for a block that lives from `born` to `died`: the smallest whose block is
+    /// gone by then, or one more, taken at first use. `slot` says until when each is taken.
+    fn take_over(&mut self, slot: &mut Vec<u64>, bytes: u64, born: u64, died: u64) -> Planned {
+        let sizes = &self.holdings[SLOT].sizes;
+        let fits = |&number: &usize| slot[number] < born && sizes[number] >= bytes;
+        match (0..slot.len()).filter(fits).min_by_key(|&number| sizes[number]) {
+            Some(number) => {
+                slot[number] = died;
+                Planned::Cell { held: SLOT, number }
+            }
+            None => {
+                slot.push(died);
+                self.holdings[SLOT].sizes.push(bytes);
+                Planned::Cell { held: SLOT, number: slot.len() - 1 }
+            }
+        }
+    }
+
     /// Gives the unit one more cell.
     fn hold(&mut self, held: usize, bytes: u64) -> Planned {
         let holding = &mut self.holdings[held];

@@ -37,19 +37,25 @@ pub(crate) struct Request<'a> {
     pub planned: Option<Planned>,
 }
 
-/// The unit in whose cell a block lies, and the position of the cell's region in `HELD`.
-type Holder = Option<(UnitKey, usize)>;
+/// The cell in which a block lies.
+#[derive(Clone, Copy)]
+struct Holder {
+    unit: UnitKey,
+    /// Position of the cell's region in `HELD`.
+    held: usize,
+    number: usize,
+}
 
 /// A block that was handed out.
 struct Live {
     block: Block,
-    owner: Holder,
+    owner: Option<Holder>,
 }
 
 /// A place that was found but not taken.
 enum Spot {
     /// A cell that the unit holds.
-    Cell { unit: UnitKey, held: usize, offset: u64 },
+    Cell(Holder),
     /// In the transient frame.
     Frame { offset: u64 },
     /// Wherever the region has room.
@@ -60,7 +66,8 @@ pub(crate) struct State {
     rank: u32,
     strict: bool,
     regions: Regions,
-    plans: Vec<Option<Arc<UnitPlan>>>,
+    /// By chunk, then by slice; slices beyond follow the last.
+    plans: Vec<Vec<Arc<UnitPlan>>>,
     units: Units,
     blocks: Vec<Option<Live>>,
     free_blocks: Vec<usize>,
@@ -94,10 +101,7 @@ impl State {
         let bytes = align(request.bytes);
         let spot = self.find(request, bytes)?;
         let (region, offset, owner) = match spot {
-            Spot::Cell { unit, held, offset } => {
-                self.admit(request, |_| [])?;
-                (HELD[held], offset, Some((unit, held)))
-            }
+            Spot::Cell(holder) => (HELD[holder.held], self.cell(request, holder)?, Some(holder)),
             Spot::Frame { offset } => {
                 self.admit(request, |regions| [(Region::Transient, regions.transient.extent())])?;
                 self.regions.transient.take(offset, bytes);
@@ -139,9 +143,9 @@ impl State {
             return Err(AllocError::UnitClosed { op, unit: state.id });
         };
         match request.planned {
-            Some(Planned::Cell { held, number }) => {
-                let offset = unit.cells[held][number];
-                return Ok(Spot::Cell { unit: state.key, held, offset });
+            // It is filled if what should have died before did not.
+            Some(Planned::Cell { held, number }) if !unit.cells[held][number].filled => {
+                return Ok(Spot::Cell(Holder { unit: state.key, held, number }));
             }
             Some(Planned::Transient { offset })
                 if self.regions.transient.is_free(offset, bytes) =>
@@ -249,7 +253,7 @@ impl State {
     pub(crate) fn free(&mut self, number: usize) {
         let Some(Live { block, owner }) = self.blocks[number].take() else { return };
         self.free_blocks.push(number);
-        if owner.is_some_and(|(unit, _)| self.units.get(unit).is_none()) {
+        if owner.is_some_and(|owner| self.units.get(owner.unit).is_none()) {
             return; // went with its unit
         }
         let Block { region, offset, bytes, .. } = block;
@@ -271,25 +275,27 @@ impl State {
     }
 
     /// Adds a block to all figures it belongs to.
-    fn count(&mut self, block: &Block, owner: Holder) {
+    fn count(&mut self, block: &Block, owner: Option<Holder>) {
         let &Block { region, bytes, requested, .. } = block;
         self.stats.count(region, bytes, requested);
         self.stats.allocations += 1;
-        if let Some((unit, held)) = owner {
+        if let Some(Holder { unit, held, number }) = owner {
             self.stats.activations.add(bytes);
             if let Some(unit) = self.units.get_mut(unit) {
+                unit.cells[held][number].filled = true;
                 unit.usage[held].count(bytes, requested);
             }
         }
     }
 
     /// Takes a block out of all figures it belongs to.
-    fn forget(&mut self, block: &Block, owner: Holder) {
+    fn forget(&mut self, block: &Block, owner: Option<Holder>) {
         let &Block { region, bytes, requested, .. } = block;
         self.stats.forget(region, bytes, requested);
-        if let Some((unit, held)) = owner {
+        if let Some(Holder { unit, held, number }) = owner {
             self.stats.activations.sub(bytes);
             if let Some(unit) = self.units.get_mut(unit) {
+                unit.cells[held][number].filled = false;
                 unit.usage[held].forget(bytes, requested);
             }
         }

@@ -43,7 +43,7 @@ impl State {
     pub(crate) fn owners(&self, most: usize) -> Vec<Owner> {
         let mut owners = HashMap::new();
         for live in self.blocks.iter().flatten() {
-            if live.owner.is_some_and(|(unit, _)| self.units.get(unit).is_none()) {
+            if live.owner.is_some_and(|owner| self.units.get(owner.unit).is_none()) {
                 continue; // went with its unit
             }
             let Block { unit, layer, op, region, bytes, .. } = live.block;

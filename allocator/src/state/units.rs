@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::{Live, Request, State};
+use super::{Holder, Live, Request, State};
 use crate::adaptor::Event;
 use crate::allocation::{UnitKey, UnitState};
 use crate::plan::HELD;
@@ -13,10 +13,18 @@ use crate::{AllocError, Phase, Region, UnitId, UnitPlan, UnitUsage, Usage};
 pub(super) struct OpenUnit {
     pub state: Arc<UnitState>,
     pub plan: Option<Arc<UnitPlan>>,
-    /// Offsets of its cells, by region in the order of `HELD`, then by number.
-    pub cells: [Vec<u64>; HELD.len()],
+    /// Its cells, by region in the order of `HELD`, then by number.
+    pub cells: [Vec<Cell>; HELD.len()],
     pub usage: [Usage; HELD.len()],
     forward_ran: bool,
+}
+
+/// A cell that a unit holds, for one block after another.
+pub(super) struct Cell {
+    /// Where it is, once it is taken from the region.
+    pub offset: Option<u64>,
+    /// Whether a block lies in it.
+    pub filled: bool,
 }
 
 /// The table of open units. A place is used again; its generation tells the units apart.
@@ -57,16 +65,16 @@ impl Units {
 }
 
 impl State {
-    pub(crate) fn install(&mut self, chunk: u32, plan: UnitPlan) -> Result<(), AllocError> {
+    pub(crate) fn install(&mut self, chunk: u32, plans: Vec<UnitPlan>) -> Result<(), AllocError> {
         let open = self.stats.units_in_flight.current;
         if open > 0 {
             return Err(AllocError::PlanInUse { open });
         }
         let chunk = chunk as usize;
         if self.plans.len() <= chunk {
-            self.plans.resize(chunk + 1, None);
+            self.plans.resize_with(chunk + 1, Vec::new);
         }
-        self.plans[chunk] = Some(Arc::new(plan));
+        self.plans[chunk] = plans.into_iter().map(Arc::new).collect();
         let extents = self.plans.iter().flatten().map(|plan| plan.bytes(Region::Transient));
         self.regions.transient.set_extent(extents.max().unwrap_or(0));
         // Cells of sizes that no plan asks for any more would stay for ever.
@@ -83,7 +91,8 @@ impl State {
         if self.units.iter().any(|unit| unit.state.id == id) {
             return Err(AllocError::UnitOpen(id));
         }
-        let plan = self.plans.get(id.chunk as usize).cloned().flatten();
+        let plans = self.plans.get(id.chunk as usize).map_or(&[][..], Vec::as_slice);
+        let plan = plans.get(id.slice as usize).or(plans.last()).cloned();
         let mut cells = [const { Vec::new() }; HELD.len()];
         let mut usage = [Usage::default(); HELD.len()];
         if let Some(plan) = &plan {
@@ -103,7 +112,13 @@ impl State {
             })?;
             for (held, holding) in holdings.iter().enumerate() {
                 let arena = &mut self.regions.cells[held];
-                cells[held] = holding.sizes.iter().map(|&size| arena.take(size)).collect();
+                let (sizes, early) = ((0..).zip(&holding.sizes), holding.at_opening());
+                cells[held] = sizes
+                    .map(|(number, &size)| {
+                        let offset = (number < early).then(|| arena.take(size));
+                        Cell { offset, filled: false }
+                    })
+                    .collect();
                 usage[held].reserved.set(holding.bytes);
             }
         }
@@ -137,14 +152,41 @@ impl State {
             self.stats.activations.sub(usage.active.current);
         }
         let holdings = open.plan.iter().flat_map(|plan| plan.holdings());
-        for (held, (holding, offsets)) in holdings.zip(&open.cells).enumerate() {
+        for (held, (holding, cells)) in holdings.zip(&open.cells).enumerate() {
             // Last taken, last given: the next unit like this one finds its cells in the same order.
-            for (&bytes, &offset) in holding.sizes.iter().zip(offsets).rev() {
-                self.regions.cells[held].give(offset, bytes);
+            for (&bytes, cell) in holding.sizes.iter().zip(cells).rev() {
+                if let Some(offset) = cell.offset {
+                    self.regions.cells[held].give(offset, bytes);
+                }
             }
         }
         self.stats.units_in_flight.sub(1);
         self.tell(&Event::UnitClosed(unit.id));
+    }
+
+    /// Where a unit's cell is, which is taken now if it was not yet.
+    pub(super) fn cell(
+        &mut self,
+        request: &Request<'_>,
+        holder: Holder,
+    ) -> Result<u64, AllocError> {
+        let Holder { unit, held, number } = holder;
+        let open = self.units.get(unit);
+        let place = open.and_then(|open| Some((open.plan.as_ref()?, &open.cells[held][number])));
+        let (size, offset) = place
+            .map_or((0, None), |(plan, cell)| (plan.holdings()[held].sizes[number], cell.offset));
+        if let Some(offset) = offset {
+            self.admit(request, |_| [])?;
+            return Ok(offset);
+        }
+        self.admit(request, |regions| [(HELD[held], regions.cells[held].end_with([(&size, &1)]))])?;
+        let offset = self.regions.cells[held].take(size);
+        if let Some(open) = self.units.get_mut(unit) {
+            open.cells[held][number].offset = Some(offset);
+            let reserved = &mut open.usage[held].reserved;
+            reserved.set(reserved.current + size);
+        }
+        Ok(offset)
     }
 
     /// Tells the adaptors, if there are any, of the blocks that a unit takes with it.
@@ -152,7 +194,7 @@ impl State {
         let Self { blocks, regions, adaptors, .. } = self;
         for adaptor in adaptors {
             for Live { block, owner } in blocks.iter().flatten() {
-                if owner.is_some_and(|(owner, _)| owner == unit) {
+                if owner.is_some_and(|owner| owner.unit == unit) {
                     let memory = regions.at(block.region, block.offset);
                     adaptor.event(&Event::Freed { block, memory });
                 }

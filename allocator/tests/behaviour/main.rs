@@ -4,6 +4,7 @@
 
 mod failures;
 mod figures;
+mod parts;
 mod placing;
 mod rig;
 mod unit;
@@ -57,6 +58,10 @@ every_combination!({
     placing::a_temporary_that_outlives_its_plan_is_not_overwritten,
     placing::units_without_a_plan_use_the_overflow_region,
     placing::blocks_keep_what_is_written_to_them,
+    parts::what_a_first_part_keeps_takes_over_cells_that_are_free_by_then,
+    parts::a_unit_takes_room_for_what_it_keeps_when_it_comes_to_that,
+    parts::a_cell_that_is_still_filled_is_not_taken_over,
+    parts::slices_follow_their_own_plans_and_later_ones_the_last,
     units::a_closed_unit_gives_everything_back,
     units::a_leftover_is_an_error_that_names_its_user_and_its_unit,
     units::frees_after_the_end_of_the_unit_are_harmless,

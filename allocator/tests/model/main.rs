@@ -55,6 +55,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         3 => any::<Index>().prop_map(Action::Close),
         4 => any::<Index>().prop_map(|unit| Action::Begin(Phase::Forward, unit)),
         3 => any::<Index>().prop_map(|unit| Action::Begin(Phase::Backward, unit)),
+        2 => any::<Index>().prop_map(|unit| Action::Begin(Phase::Weight, unit)),
         4 => Just(Action::End),
         9 => (1usize..10, any::<bool>())
             .prop_map(|(count, tidily)| Action::Follow { count, tidily }),
@@ -216,7 +217,11 @@ impl Machine {
             script: script.clone().filter(|_| !again),
             ordinals: BTreeMap::new(),
             followed: 0,
-            guard: if phase == Phase::Forward { unit.forward() } else { unit.backward() },
+            guard: match phase {
+                Phase::Forward => unit.forward(),
+                Phase::Backward => unit.backward(),
+                Phase::Weight => unit.weight(),
+            },
         });
     }
 
@@ -248,7 +253,7 @@ impl Machine {
             *ordinal += 1;
             let step = script.find(running.phase, layer, *ordinal - 1)?;
             let same = step.bytes.max(1).next_multiple_of(64) == aligned;
-            same.then(|| step.region(running.phase))
+            same.then(|| script.region(step, running.phase))
         });
         let made = {
             let _entered = self.running.is_empty().then(|| self.memory.enter());
@@ -264,7 +269,12 @@ impl Machine {
         let allocation = made.unwrap();
         let region = allocation.region();
         let expected = planned.or(lasting).unwrap_or(Region::Overflow);
-        let occupied = expected == Region::Transient && self.model.is_used(Region::Transient);
+        let occupied = match expected {
+            Region::Transient => self.model.is_used(Region::Transient),
+            // A cell that a later phase takes over may still be filled.
+            Region::Slot => unit.is_some_and(|serial| self.model.has_slot_blocks(serial)),
+            _ => false,
+        };
         assert!(
             region == expected || occupied && region == Region::Overflow,
             "{region} {expected}"

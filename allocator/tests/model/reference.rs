@@ -71,6 +71,12 @@ impl Reference {
         self.gauges[region.index()][0].current > 0
     }
 
+    /// Whether anything lives in the slot of a unit.
+    pub fn has_slot_blocks(&self, serial: Serial) -> bool {
+        let mut blocks = self.blocks.values();
+        blocks.any(|block| block.unit == Some(serial) && block.region == Region::Slot)
+    }
+
     pub fn reset_peaks(&mut self) {
         let gauges = self.gauges.iter_mut().flatten();
         gauges.chain([&mut self.activations, &mut self.in_flight]).for_each(|gauge| {

@@ -8,8 +8,10 @@ use slimpipe_allocator::{Phase, Recorder, Region, UnitPlan, allocate_meta, scope
 /// What becomes of an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Kept for backward.
+    /// Kept for what comes after its phase.
     Saved,
+    /// Kept by forward, but gone when backward makes its first.
+    SavedForFirst,
     /// Kept, and said to be K/V.
     Kv,
     /// Sent to another rank.
@@ -32,9 +34,10 @@ impl Step {
     }
 
     /// Where its plan puts it.
-    pub fn region(&self, phase: Phase) -> Region {
+    fn region(&self, phase: Phase, splits: bool) -> Region {
         match (phase, self.fate) {
-            (Phase::Forward, Fate::Saved) => Region::Slot,
+            (Phase::Forward, Fate::Saved | Fate::SavedForFirst) => Region::Slot,
+            (Phase::Backward, Fate::Saved) if splits => Region::Slot,
             (Phase::Forward, Fate::Kv) => Region::Kv,
             (_, Fate::Message) => Region::Comm,
             _ => Region::Transient,
@@ -42,9 +45,9 @@ impl Step {
     }
 }
 
-/// The allocations of a chunk's units, by phase.
+/// The allocations of a chunk's units, by phase. If the last has any, backward is in two parts.
 #[derive(Clone, Debug)]
-pub struct Script(pub [Vec<Step>; 2]);
+pub struct Script(pub [Vec<Step>; 3]);
 
 impl Script {
     /// The one in place `ordinal` among those of a layer.
@@ -52,14 +55,30 @@ impl Script {
         self.0[phase as usize].iter().filter(|step| step.layer == layer).nth(ordinal)
     }
 
+    fn splits(&self) -> bool {
+        !self.0[Phase::Weight as usize].is_empty()
+    }
+
+    /// Where its plan puts a step.
+    pub fn region(&self, step: &Step, phase: Phase) -> Region {
+        step.region(phase, self.splits())
+    }
+
     pub fn plan(&self) -> UnitPlan {
         let recorder = Recorder::new();
-        let mut kept = Vec::new();
-        for phase in [Phase::Forward, Phase::Backward] {
+        let (mut kept, mut kept_for_first) = (Vec::new(), Vec::new());
+        for phase in [Phase::Forward, Phase::Backward, Phase::Weight] {
+            if phase == Phase::Weight && !self.splits() {
+                break;
+            }
             let _recording = match phase {
                 Phase::Forward => recorder.forward(),
                 Phase::Backward => recorder.backward(),
+                Phase::Weight => recorder.weight(),
             };
+            if phase == Phase::Backward {
+                kept_for_first.clear();
+            }
             let mut temporaries = VecDeque::new();
             for (now, step) in self.0[phase as usize].iter().enumerate() {
                 temporaries.retain(|&(until, _)| until > now);
@@ -68,9 +87,13 @@ impl Script {
                 let made = allocate_meta(step.bytes);
                 match step.fate {
                     Fate::Saved | Fate::Kv if phase == Phase::Forward => kept.push(made),
+                    Fate::Saved if phase == Phase::Backward && self.splits() => kept.push(made),
+                    Fate::SavedForFirst if phase == Phase::Forward => kept_for_first.push(made),
                     Fate::Message => recorder.mark_comm(&made),
                     Fate::Temporary(more) => temporaries.push_back((now + 1 + more, made)),
-                    Fate::Saved | Fate::Kv => temporaries.push_back((now + 1, made)),
+                    Fate::Saved | Fate::SavedForFirst | Fate::Kv => {
+                        temporaries.push_back((now + 1, made));
+                    }
                 }
             }
         }
@@ -90,6 +113,7 @@ pub fn any_bytes() -> impl Strategy<Value = u64> + Clone {
 pub fn any_script() -> impl Strategy<Value = Script> {
     let fate = prop_oneof![
         3 => Just(Fate::Saved),
+        1 => Just(Fate::SavedForFirst),
         2 => Just(Fate::Kv),
         1 => Just(Fate::Message),
         4 => (0usize..4).prop_map(Fate::Temporary),
@@ -100,5 +124,7 @@ pub fn any_script() -> impl Strategy<Value = Script> {
         fate,
     });
     let steps = || prop::collection::vec(step.clone(), 0..10);
-    (steps(), steps()).prop_map(|(forward, backward)| Script([forward, backward]))
+    let weight = prop_oneof![Just(Vec::new()), steps()];
+    (steps(), steps(), weight)
+        .prop_map(|(forward, backward, weight)| Script([forward, backward, weight]))
 }
