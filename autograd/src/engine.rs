@@ -10,20 +10,23 @@ use slimpipe_runtime::{DType, RawTensor};
 
 use crate::node::{Kind, Node};
 use crate::parameter::ParameterInner;
+use crate::weights::{WeightPart, WeightWork, Work};
 use crate::{Error, Result, no_grad};
 
 /// What a [`Function`](crate::Function) talks to while it runs: the gradients of its inputs.
 pub struct Backward<'a> {
-    node: &'a Node,
+    node: &'a Arc<Node>,
     state: &'a mut State,
 }
 
 /// Gradients that wait for their node's turn, and the nodes that are due, newest first.
-struct State {
+pub(crate) struct State {
     pending: HashMap<u64, RawTensor>,
     due: BinaryHeap<Due>,
     /// Shapes only: parameters' accumulators are left alone.
-    meta: bool,
+    pub meta: bool,
+    /// Where the work on weights goes, in a backward of two parts.
+    pub weights: Option<Vec<WeightWork>>,
 }
 
 struct Due(Arc<Node>);
@@ -140,6 +143,27 @@ impl Backward<'_> {
         })
     }
 
+    /// Runs `work`, which adds to the gradient of input `index` and to no other: now, or, if the input
+    /// is a parameter and the backward is in two parts, in the second. It must own what it needs.
+    ///
+    /// # Errors
+    /// What `work` meets.
+    pub fn weight_part(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut Backward<'_>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        if !self.needs(index) {
+            return Ok(());
+        }
+        let later = self.parameter(index).and(self.state.weights.as_mut());
+        match later {
+            Some(later) => later.push(WeightWork::new(self.node, work)),
+            None => work(self)?,
+        }
+        Ok(())
+    }
+
     /// Lets input `index` run its backward although no gradient tensor flows to it.
     pub(crate) fn unlock(&mut self, index: usize) {
         if let Some(input) = &self.node.inputs[index] {
@@ -156,6 +180,10 @@ impl Backward<'_> {
 }
 
 impl State {
+    pub(crate) fn new(meta: bool, weights: Option<Vec<WeightWork>>) -> Self {
+        Self { pending: HashMap::new(), due: BinaryHeap::new(), meta, weights }
+    }
+
     fn put(&mut self, node: &Arc<Node>, gradient: RawTensor) {
         self.pending.insert(node.id, gradient);
         self.due.push(Due(node.clone()));
@@ -185,10 +213,35 @@ pub fn backward(
     grad: RawTensor,
     wanted: Option<&TapeEnd>,
 ) -> Result<Option<RawTensor>> {
+    let mut state = State::new(grad.is_meta(), None);
+    walk(root, grad, wanted, &mut state)
+}
+
+/// As [`backward`], without the gradients of weights that products give: they are the second part,
+/// which the caller runs later. Until then it holds the products' inputs and the gradients of their
+/// outputs.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_input(
+    root: TapeEnd,
+    grad: RawTensor,
+    wanted: Option<&TapeEnd>,
+) -> Result<(Option<RawTensor>, WeightPart)> {
+    let mut state = State::new(grad.is_meta(), Some(Vec::new()));
+    let gradient = walk(root, grad, wanted, &mut state)?;
+    Ok((gradient, WeightPart::new(state)))
+}
+
+fn walk(
+    root: TapeEnd,
+    grad: RawTensor,
+    wanted: Option<&TapeEnd>,
+    state: &mut State,
+) -> Result<Option<RawTensor>> {
     let _no_grad = no_grad();
-    let _layer = RestoreLayer(scope::current_layer());
+    let _layer = RestoreLayer::new();
     root.0.check_gradient("backward", &grad)?;
-    let mut state = State { pending: HashMap::new(), due: BinaryHeap::new(), meta: grad.is_meta() };
     state.put(&root.0, grad);
     drop(root);
     let mut last = u64::MAX;
@@ -196,18 +249,30 @@ pub fn backward(
         if std::mem::replace(&mut last, node.id) == node.id {
             continue; // pushed once per gradient that arrived
         }
-        run(&node, &mut state)?;
+        run(&node, state)?;
     }
     Ok(wanted.and_then(|leaf| state.pending.remove(&leaf.0.id)))
 }
 
 /// Puts the thread's layer scope back, whatever backward set it to.
-struct RestoreLayer(Option<u32>);
+pub(crate) struct RestoreLayer(Option<u32>);
+
+impl RestoreLayer {
+    pub(crate) fn new() -> Self {
+        Self(scope::current_layer())
+    }
+}
 
 impl Drop for RestoreLayer {
     fn drop(&mut self) {
         scope::set_layer(self.0);
     }
+}
+
+/// Runs work on the weights of an operation that has run backward.
+pub(crate) fn run_weights(node: &Arc<Node>, work: Work, state: &mut State) -> Result<()> {
+    scope::set_layer(node.layer);
+    work(&mut Backward { node, state })
 }
 
 fn run(node: &Arc<Node>, state: &mut State) -> Result<()> {

@@ -21,7 +21,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `tensor`, `functions` | the user's methods and their backward |
-//! | `node`, `engine` | the tape and the walk over it |
+//! | `node`, `engine`, `weights` | the tape and the walk over it, whole or in two parts |
 //! | `saved` | what is kept for backward, or made again |
 //! | `parameter`, `kv` | where gradients end, and how they cross slices |
 
@@ -36,9 +36,10 @@ mod node;
 mod parameter;
 mod saved;
 mod tensor;
+mod weights;
 
 pub use custom::CustomOp;
-pub use engine::{Backward, TapeEnd, backward};
+pub use engine::{Backward, TapeEnd, backward, backward_input};
 pub use error::{Error, Result};
 pub use grad_mode::{NoGrad, is_recording, no_grad};
 pub use gradcheck::{GradCheck, gradcheck};
@@ -49,3 +50,4 @@ pub use slimpipe_ops::cross_entropy::IGNORE;
 pub use slimpipe_ops::rope::RopeTable;
 pub use slimpipe_ops::unary::Unary;
 pub use tensor::Tensor;
+pub use weights::WeightPart;

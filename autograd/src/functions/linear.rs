@@ -17,12 +17,13 @@ struct Linear {
 
 impl Function for Linear {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        if cx.needs(1) {
-            let x = self.x.value()?;
-            cx.add_product(1, &as_rows(&grad)?.transpose(0, 1)?, &as_rows(&x)?)?;
-        }
-        drop(self.x);
-        cx.add_product(0, &grad, &self.weight)
+        let Self { x, weight } = *self;
+        let dy = grad.clone();
+        cx.weight_part(1, move |cx| {
+            let x = x.value()?;
+            cx.add_product(1, &as_rows(&dy)?.transpose(0, 1)?, &as_rows(&x)?)
+        })?;
+        cx.add_product(0, &grad, &weight)
     }
 }
 
@@ -34,15 +35,15 @@ struct Matmul {
 
 impl Function for Matmul {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        let b = self.b.value()?;
-        if cx.needs(1) {
-            let a = self.a.value()?;
-            // A right operand that the batch shares collects the gradients of all its rows.
-            let (a, grad) =
-                if b.rank() == 2 { (as_rows(&a)?, as_rows(&grad)?) } else { (a, grad.clone()) };
-            cx.add_product(1, &transposed(&a)?, &grad)?;
-        }
-        drop(self.a);
+        let Self { a, b } = *self;
+        let (b, dc) = (b.value()?, grad.clone());
+        // A right operand that the batch shares collects the gradients of all its rows.
+        let shared = b.rank() == 2;
+        cx.weight_part(1, move |cx| {
+            let a = a.value()?;
+            let (a, dc) = if shared { (as_rows(&a)?, as_rows(&dc)?) } else { (a, dc) };
+            cx.add_product(1, &transposed(&a)?, &dc)
+        })?;
         if cx.needs(0) {
             cx.add_product(0, &grad, &transposed(&b)?)?;
         }

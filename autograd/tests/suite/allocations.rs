@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use slimpipe_allocator::adaptor::{Adaptor, Event};
 use slimpipe_allocator::{Memory, Recorder, UnitId};
-use slimpipe_autograd::{KvCache, Parameter, Result, RopeTable, TapeEnd, Tensor, backward};
+use slimpipe_autograd::{
+    KvCache, Parameter, Result, RopeTable, TapeEnd, Tensor, WeightPart, backward, backward_input,
+};
 use slimpipe_runtime::{DType, Device, RawTensor, team};
 
 use super::util::parameter;
@@ -120,38 +122,114 @@ fn a_llama_makes_no_hidden_copies() {
 #[test]
 fn a_recorded_step_replays_to_the_byte() {
     for dtype in [DType::F32, DType::BF16] {
-        let memory = Memory::builder(0).strict().build();
-        let _entered = memory.enter();
-        let llama = Llama::new(dtype);
-        let recorder = Recorder::new();
-        let forward = recorder.forward();
-        let mut cache = KvCache::new();
-        let tape = llama.forward(Device::Meta, &mut cache).unwrap();
-        drop((forward, cache));
-        let phase = recorder.backward();
-        backward(tape, one(Device::Meta).unwrap(), None).unwrap();
-        drop(phase);
-        memory.install(0, recorder.finish()).unwrap();
-        memory.reset_peaks();
-
-        let mut cache = KvCache::new();
-        let mut live = Vec::new();
-        for slice in 0..3 {
-            let unit = memory.unit(UnitId { microbatch: 0, slice, chunk: 0 }).unwrap();
-            let phase = unit.forward();
-            let tape = llama.forward(Device::Cpu, &mut cache).unwrap();
-            drop(phase);
-            live.push((unit, tape));
-        }
-        while let Some((unit, tape)) = live.pop() {
-            let phase = unit.backward();
-            backward(tape, one(Device::Cpu).unwrap(), None).unwrap();
-            drop(phase);
-        }
-        let stats = memory.stats();
-        assert_eq!(stats.overflow_hits, 0, "{dtype}");
-        assert_eq!(stats.activations.current, 0);
+        replay(dtype, false);
+        replay(dtype, true);
     }
+}
+
+/// Records a unit, then runs three as recorded; with `parts`, their backward is in two.
+fn replay(dtype: DType, parts: bool) {
+    let memory = Memory::builder(0).strict().build();
+    let _entered = memory.enter();
+    let llama = Llama::new(dtype);
+    let back = |tape, device| -> Result<Option<WeightPart>> {
+        if parts {
+            return Ok(Some(backward_input(tape, one(device)?, None)?.1));
+        }
+        backward(tape, one(device)?, None).map(|_| None)
+    };
+    let recorder = Recorder::new();
+    let forward = recorder.forward();
+    let mut cache = KvCache::new();
+    let tape = llama.forward(Device::Meta, &mut cache).unwrap();
+    drop((forward, cache));
+    let phase = recorder.backward();
+    let weights = back(tape, Device::Meta).unwrap();
+    drop(phase);
+    if let Some(weights) = weights {
+        let _phase = recorder.weight();
+        weights.run().unwrap();
+    }
+    let plan = recorder.finish();
+    assert_eq!(plan.kept_bytes() > 0, parts);
+    memory.install(0, plan).unwrap();
+    memory.reset_peaks();
+
+    let mut cache = KvCache::new();
+    let mut live = Vec::new();
+    for slice in 0..3 {
+        let unit = memory.unit(UnitId { microbatch: 0, slice, chunk: 0 }).unwrap();
+        let phase = unit.forward();
+        let tape = llama.forward(Device::Cpu, &mut cache).unwrap();
+        drop(phase);
+        live.push((unit, tape));
+    }
+    drop(cache);
+    let mut waiting = Vec::new();
+    while let Some((unit, tape)) = live.pop() {
+        let phase = unit.backward();
+        let weights = back(tape, Device::Cpu).unwrap();
+        drop(phase);
+        waiting.extend(weights.map(|weights| (unit, weights)));
+    }
+    for (unit, weights) in waiting {
+        let _phase = unit.weight();
+        weights.run().unwrap();
+    }
+    let stats = memory.stats();
+    assert_eq!(stats.overflow_hits, 0, "{dtype}");
+    assert_eq!(stats.activations.current, 0);
+}
+
+#[test]
+fn a_backward_in_two_parts_gives_the_gradients_of_a_whole_one() {
+    for dtype in [DType::F32, DType::BF16] {
+        let run = |parts| {
+            let llama = Llama::new(dtype);
+            let mut cache = KvCache::new();
+            let tapes = [(); 3].map(|()| llama.forward(Device::Cpu, &mut cache).unwrap());
+            let mut waiting = Vec::new();
+            for tape in tapes.into_iter().rev() {
+                let gradient = one(Device::Cpu).unwrap();
+                if parts {
+                    waiting.push(backward_input(tape, gradient, None).unwrap().1);
+                } else {
+                    backward(tape, gradient, None).unwrap();
+                }
+            }
+            let empty = |llama: &Llama| {
+                let names = llama.weights.iter().filter(|weight| weight.grad().get().is_none());
+                names.map(|weight| weight.name().to_owned()).collect::<Vec<_>>()
+            };
+            let products = ["q", "k", "v", "o", "gate", "up", "down"];
+            assert_eq!(empty(&llama), if parts { products.to_vec() } else { Vec::new() });
+            waiting.into_iter().for_each(|weights| weights.run().unwrap());
+            llama.weights.iter().map(super::util::grad).collect::<Vec<_>>()
+        };
+        assert!(run(true) == run(false), "{dtype}");
+    }
+}
+
+#[test]
+fn the_second_part_of_a_backward_gives_its_memory_back() {
+    let memory = Memory::builder(0).build();
+    let _entered = memory.enter();
+    let llama = Llama::new(DType::F32);
+    let live = || memory.stats().total.requested.current;
+    let before = live();
+    let mut cache = KvCache::new();
+    let tape = llama.forward(Device::Cpu, &mut cache).unwrap();
+    drop(cache);
+    let (_, weights) = backward_input(tape, one(Device::Cpu).unwrap(), None).unwrap();
+    // Inputs of seven products, of which two norms and SwiGLU are made again, and gradients of their
+    // outputs: two of the residual stream, three of attention, two of the MLP.
+    let floats = |width: usize| (ROWS * width * 4) as u64;
+    let (width, inner, kv) = (floats(WIDTH), floats(64), floats(KV_HEADS * DIM));
+    let inputs = 2 * width + floats(HEADS * DIM) + 2 * inner + 2 * (ROWS * 4) as u64;
+    let gradients = 2 * width + floats(HEADS * DIM) + 2 * kv + 2 * inner;
+    assert_eq!(live() - before, inputs + gradients);
+    weights.run().unwrap();
+    assert_eq!(live(), before);
 }
 
 #[test]
