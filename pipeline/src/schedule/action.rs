@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::exchange::{Part, Pass};
+
 /// What a rank runs in one forward and one backward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unit {
@@ -59,6 +61,32 @@ pub enum Action {
         /// The rank it goes to.
         to: u32,
     },
+    /// Let another rank attend to a part of the unit's prefix in each layer of the unit's `pass`,
+    /// which comes next.
+    Ship {
+        /// The unit.
+        unit: Unit,
+        /// Which keys and values.
+        part: Part,
+        /// The helper.
+        to: u32,
+        /// The pass it is for.
+        pass: Pass,
+    },
+    /// Attend for another rank, in each layer of the unit of `pass` or of the [`Action::Help`] that
+    /// comes next.
+    Attend {
+        /// The other rank's unit.
+        unit: Unit,
+        /// Which of its keys and values.
+        part: Part,
+        /// The owner.
+        from: u32,
+        /// The pass it is for.
+        pass: Pass,
+    },
+    /// Run what was to be attended for others, without a unit of one's own.
+    Help(Pass),
     /// Add the gradients of a parameter that the first and the last stage share, if there is one.
     ReduceTied {
         /// The rank with the other copy.
@@ -79,6 +107,9 @@ impl fmt::Display for Action {
             Self::BackwardInput(unit) => write!(f, "I{unit}"),
             Self::BackwardWeight(unit) => write!(f, "W{unit}"),
             Self::SendGradient { unit, to } => write!(f, "sg{unit}>{to}"),
+            Self::Ship { unit, part, to, pass } => write!(f, "x{pass}{unit}/{part}>{to}"),
+            Self::Attend { unit, part, from, pass } => write!(f, "x{pass}{unit}/{part}<{from}"),
+            Self::Help(pass) => write!(f, "h{pass}"),
             Self::ReduceTied { peer } => write!(f, "tied@{peer}"),
             Self::OptimizerStep => write!(f, "step"),
         }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use super::builders::{Builder, builder};
+use super::builders::{Builder, SlimPipe, builder};
+use super::exchange::{Exchange, LockStep, Table, Weave};
 use super::program::{Order, Program};
 use super::size::Size;
 use super::{Placement, ScheduleError, ScheduleKind};
@@ -12,11 +13,14 @@ pub struct Schedule {
     size: Size,
     builder: Arc<dyn Builder>,
     placement: Placement,
+    exchange: Exchange,
+    /// None where nothing is exchanged.
+    moves: Option<Arc<Table>>,
 }
 
 impl PartialEq for Schedule {
     fn eq(&self, other: &Self) -> bool {
-        (self.kind, self.size) == (other.kind, other.size)
+        (self.kind, self.size, self.exchange) == (other.kind, other.size, other.exchange)
     }
 }
 
@@ -38,7 +42,39 @@ impl Schedule {
         let size = Size { ranks, slices, microbatches, chunks };
         let builder = builder(kind, size)?;
         let placement = builder.placement(size);
-        Ok(Self { kind, size, builder, placement })
+        Ok(Self { kind, size, builder, placement, exchange: Exchange::Off, moves: None })
+    }
+
+    /// The same schedule with attention shared among ranks as `exchange` says.
+    ///
+    /// # Errors
+    /// A schedule whose ranks do not run in lock step, or fewer slices than ranks: then units at the
+    /// same step would have equal prefixes.
+    pub fn with_exchange(mut self, exchange: Exchange) -> Result<Self, ScheduleError> {
+        let Size { ranks, slices, .. } = self.size;
+        self.moves = match exchange {
+            Exchange::Off => None,
+            _ if self.kind != ScheduleKind::SlimPipe => {
+                return Err(ScheduleError::ExchangeKind { kind: self.kind.name() });
+            }
+            _ if slices < ranks => return Err(ScheduleError::ExchangeSlices { slices, ranks }),
+            _ => Some(Arc::new(Table::new(exchange, self.size, SlimPipe::new(self.size)?))),
+        };
+        self.exchange = exchange;
+        Ok(self)
+    }
+
+    /// How attention is shared among ranks.
+    pub fn exchange(&self) -> Exchange {
+        self.exchange
+    }
+
+    /// When ranks run what, as long as units cost the same; `None` for schedules that do not keep
+    /// their ranks in lock step.
+    pub fn lock_step(&self) -> Option<LockStep> {
+        let Size { ranks, microbatches, .. } = self.size;
+        let keeps = self.kind == ScheduleKind::SlimPipe;
+        keeps.then(|| LockStep::new(ranks, microbatches, self.size.per_microbatch()))
     }
 
     /// Which schedule this is.
@@ -94,8 +130,8 @@ impl Schedule {
     }
 
     /// The program of `rank`: its order, with messages where a neighbouring stage is on another rank
-    /// (a neighbour on the same rank hands over in memory), and what ends a step.
+    /// (a neighbour on the same rank hands over in memory), what is exchanged, and what ends a step.
     pub fn program(&self, rank: u32) -> Program<'_> {
-        Program::new(self, rank)
+        Program::new(self, rank, self.moves.as_deref().map(|moves| Weave::new(moves, rank)))
     }
 }

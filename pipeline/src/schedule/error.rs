@@ -76,6 +76,32 @@ pub enum ScheduleError {
         /// Ranks.
         ranks: u32,
     },
+    /// A way of exchanging attention that nobody knows.
+    #[error("unknown exchange `{name}`; there are {known}")]
+    UnknownExchange {
+        /// The name as given.
+        name: String,
+        /// The names that are known.
+        known: String,
+    },
+    /// Exchange for a schedule whose ranks are not in lock step.
+    #[error(
+        "attention is exchanged between ranks in lock step, which schedule {kind} does not keep: set parallel.exchange to off, or use the slimpipe schedule"
+    )]
+    ExchangeKind {
+        /// The schedule.
+        kind: &'static str,
+    },
+    /// Too few slices for exchange.
+    #[error(
+        "attention exchange needs at least as many slices as ranks: {slices} slices for {ranks} ranks; raise parallel.slices to {ranks} or set parallel.exchange to off"
+    )]
+    ExchangeSlices {
+        /// Slices.
+        slices: u32,
+        /// Ranks.
+        ranks: u32,
+    },
     /// An action that breaks a rule.
     #[error("rank {rank}, action {index} ({action}): {what}")]
     Broken {

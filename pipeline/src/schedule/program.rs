@@ -1,8 +1,9 @@
-//! A rank's program: its order of units, with the messages around each and what ends a step.
+//! A rank's program: its order of units, with the messages around each, what is exchanged, and what
+//! ends a step.
 
-use std::array;
-use std::iter::Flatten;
+use std::collections::VecDeque;
 
+use super::exchange::{Pass, Weave};
 use super::{Action, Schedule};
 
 /// The order in which a rank runs forwards and backwards, without messages.
@@ -22,49 +23,62 @@ impl Iterator for Order<'_> {
     }
 }
 
-/// A rank's actions, in order; computed one by one, never stored.
+/// A rank's actions, in order; computed as they are needed, never stored.
 pub struct Program<'a> {
     schedule: &'a Schedule,
     rank: u32,
     order: Order<'a>,
-    /// What is left of the unit at hand: a message in, the work, a message out.
-    unit: Flatten<array::IntoIter<Option<Action>, 3>>,
-    /// What ends the step.
-    end: Flatten<array::IntoIter<Option<Action>, 2>>,
+    exchange: Option<Weave<'a>>,
+    /// What is left of the unit at hand: messages in, the work, a message out.
+    actions: VecDeque<Action>,
+    ended: bool,
 }
 
 impl<'a> Program<'a> {
-    pub(super) fn new(schedule: &'a Schedule, rank: u32) -> Self {
-        let tied = schedule.placement().other_end(rank).map(|peer| Action::ReduceTied { peer });
-        Self {
-            schedule,
-            rank,
-            order: schedule.order(rank),
-            unit: [None; 3].into_iter().flatten(),
-            end: [tied, Some(Action::OptimizerStep)].into_iter().flatten(),
-        }
+    pub(super) fn new(schedule: &'a Schedule, rank: u32, exchange: Option<Weave<'a>>) -> Self {
+        let (order, actions) = (schedule.order(rank), VecDeque::new());
+        Self { schedule, rank, order, exchange, actions, ended: false }
     }
 
-    /// `work` with the messages around it. A neighbouring stage on the same rank needs none: it is
-    /// handed the tensor in memory.
-    fn with_messages(&self, work: Action) -> [Option<Action>; 3] {
+    /// Adds `work` with what goes along with it: messages where a neighbouring stage is on another
+    /// rank (one on the same rank is handed the tensor in memory), and what is exchanged.
+    fn push(&mut self, work: Action) {
         let (rank, placement) = (self.rank, self.schedule.placement());
         let elsewhere = |at: Option<(u32, u32)>| at.map(|(peer, _)| peer).filter(|&p| p != rank);
         let before = |chunk| elsewhere(placement.before(rank, chunk));
         let after = |chunk| elsewhere(placement.after(rank, chunk));
-        match work {
-            Action::Forward(unit) => [
+        let (pass, receive, send) = match work {
+            Action::Forward(unit) => (
+                Pass::Forward,
                 before(unit.chunk).map(|from| Action::RecvActivation { unit, from }),
-                Some(work),
                 after(unit.chunk).map(|to| Action::SendActivation { unit, to }),
-            ],
-            Action::Backward(unit) | Action::BackwardInput(unit) => [
+            ),
+            Action::Backward(unit) | Action::BackwardInput(unit) => (
+                Pass::Backward,
                 after(unit.chunk).map(|from| Action::RecvGradient { unit, from }),
-                Some(work),
                 before(unit.chunk).map(|to| Action::SendGradient { unit, to }),
-            ],
-            _ => [None, Some(work), None],
+            ),
+            _ => return self.actions.push_back(work),
+        };
+        let mut along = VecDeque::new();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.before(pass, &mut self.actions, &mut along);
         }
+        self.actions.extend(receive);
+        self.actions.append(&mut along);
+        self.actions.push_back(work);
+        self.actions.extend(send);
+    }
+
+    /// Adds what comes after the last unit.
+    fn push_end(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.rest(&mut self.actions);
+        }
+        let tied = self.schedule.placement().other_end(self.rank);
+        self.actions.extend(tied.map(|peer| Action::ReduceTied { peer }));
+        self.actions.push_back(Action::OptimizerStep);
+        self.ended = true;
     }
 }
 
@@ -72,12 +86,12 @@ impl Iterator for Program<'_> {
     type Item = Action;
 
     fn next(&mut self) -> Option<Action> {
-        loop {
-            if let Some(action) = self.unit.next() {
-                return Some(action);
+        while self.actions.is_empty() && !self.ended {
+            match self.order.next() {
+                Some(work) => self.push(work),
+                None => self.push_end(),
             }
-            let Some(work) = self.order.next() else { return self.end.next() };
-            self.unit = self.with_messages(work).into_iter().flatten();
         }
+        self.actions.pop_front()
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! `F0.3:1` is the forward of microbatch 0, slice 3, chunk 1, `B` its backward, or `I` and `W` the
 //! two parts of it, for the input and for the weights; `ra0.3:1<2` receives its input from rank 2,
-//! `sa..>2` sends its output, `rg` and `sg` do so with gradients; `tied@3` adds tied gradients with
+//! `sa..>2` sends its output, `rg` and `sg` do so with gradients; `xf0.3:1/0-4>2` lets rank 2 attend
+//! to half chunks 0 to 3 of the unit's prefix in forward, `xf0.3:1/0-4<0` does so for rank 0, `xb` in
+//! backward, and `hf` and `hb` do it without a unit of one's own; `tied@3` adds tied gradients with
 //! rank 3; `step` is the optimizer's.
 
 use std::fmt::Write;
 
-use super::{Action, Schedule, ScheduleError, Unit};
+use super::{Action, Part, Pass, Schedule, ScheduleError, Unit};
 
 /// All ranks' programs, a line each: `rank 0: F0.0:0 sa0.0:0>1 ...`.
 pub fn dump(schedule: &Schedule) -> String {
@@ -136,6 +138,22 @@ impl<'a> Cursor<'a> {
         Ok((unit, self.number()?))
     }
 
+    /// A unit, a part of its prefix, and the rank at the other end.
+    fn exchange(&mut self, pass: Pass) -> Result<Action, ScheduleError> {
+        let unit = self.unit()?;
+        self.expect("/")?;
+        let start = self.number()?;
+        self.expect("-")?;
+        let part = Part { start, end: self.number()? };
+        if self.take(">") {
+            return Ok(Action::Ship { unit, part, to: self.number()?, pass });
+        }
+        if !self.take("<") {
+            return Err(self.error("`>` or `<`"));
+        }
+        Ok(Action::Attend { unit, part, from: self.number()?, pass })
+    }
+
     fn action(&mut self) -> Result<Action, ScheduleError> {
         if self.take("F") {
             self.unit().map(Action::Forward)
@@ -153,6 +171,14 @@ impl<'a> Cursor<'a> {
             self.message("<").map(|(unit, from)| Action::RecvGradient { unit, from })
         } else if self.take("sg") {
             self.message(">").map(|(unit, to)| Action::SendGradient { unit, to })
+        } else if self.take("xf") {
+            self.exchange(Pass::Forward)
+        } else if self.take("xb") {
+            self.exchange(Pass::Backward)
+        } else if self.take("hf") {
+            Ok(Action::Help(Pass::Forward))
+        } else if self.take("hb") {
+            Ok(Action::Help(Pass::Backward))
         } else if self.take("tied@") {
             self.number().map(|peer| Action::ReduceTied { peer })
         } else if self.take("step") {

@@ -3,7 +3,7 @@ use super::{Builder, Order};
 
 /// A schedule whose ranks run forwards until a number of units is in flight, then backward and
 /// forward in turn until forwards are exhausted, then only backwards.
-pub(super) trait Alternating: std::fmt::Debug + Send + Sync {
+pub(in super::super) trait Alternating: std::fmt::Debug + Send + Sync {
     /// Units a rank runs in a step.
     fn units(&self) -> u64;
 

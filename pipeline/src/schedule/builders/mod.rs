@@ -12,6 +12,9 @@ mod zb_v;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub(super) use alternate::Alternating;
+pub(super) use slimpipe::SlimPipe;
+
 use super::program::Order;
 use super::size::Size;
 use super::{Placement, ScheduleError, ScheduleKind, Unit};
@@ -40,7 +43,7 @@ pub(super) fn builder(kind: ScheduleKind, size: Size) -> Result<Arc<dyn Builder>
     use ScheduleKind as Kind;
     size.check()?;
     Ok(match kind {
-        Kind::SlimPipe => Arc::new(slimpipe::SlimPipe::new(size)?),
+        Kind::SlimPipe => Arc::new(SlimPipe::new(size)?),
         Kind::GPipe | Kind::TeraPipe => Arc::new(gpipe::GPipe::new(kind, size)?),
         Kind::OneFOneB | Kind::Seq1F1B | Kind::Seq1F1BBalanced => {
             Arc::new(one_f_one_b::OneFOneB::new(kind, size)?)

@@ -8,7 +8,7 @@ use super::alternate::Alternating;
 /// forwards at the same time and backwards at the same time, each one unit behind its predecessor,
 /// and every message has the length of a unit to travel.
 #[derive(Debug)]
-pub(super) struct SlimPipe {
+pub(in super::super) struct SlimPipe {
     size: Size,
     /// Slices that pass through a chunk before the next chunk begins: the fewest that divide n and
     /// keep all ranks busy.
@@ -16,7 +16,7 @@ pub(super) struct SlimPipe {
 }
 
 impl SlimPipe {
-    pub(super) fn new(size: Size) -> Result<Self, ScheduleError> {
+    pub(in super::super) fn new(size: Size) -> Result<Self, ScheduleError> {
         let Size { ranks, slices, chunks, .. } = size;
         if chunks == 1 {
             return Ok(Self { size, group: slices });
