@@ -181,6 +181,10 @@ impl<S: Stage> Pipeline<S> {
                     step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
                 self.send(Work::SendGradient(unit), to, Tag::Gradient(unit), gradient)
             }
+            Action::Ship { unit, .. } | Action::Attend { unit, .. } => {
+                Err(self.out_of_order("the exchange", unit))
+            }
+            Action::Help(_) => Ok(()),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
             Action::OptimizerStep => Ok(()),

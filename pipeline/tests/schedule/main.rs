@@ -1,5 +1,6 @@
 //! The schedule layer: orders and bounds, time, the verifier against mutants, text.
 
+mod exchange;
 mod makespan;
 mod orders;
 mod sample;

@@ -1,7 +1,7 @@
 //! Schedules to test with.
 
 use proptest::prelude::*;
-use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+use slimpipe_pipeline::schedule::{Exchange, Schedule, ScheduleKind};
 
 /// A schedule that exists.
 pub fn schedule(kind: ScheduleKind, p: u32, n: u32, m: u32, v: u32) -> Schedule {
@@ -25,10 +25,21 @@ pub fn every_schedule() -> impl Iterator<Item = Schedule> {
     all.chain(split)
 }
 
-/// Any schedule of moderate size.
+/// slimpipe with exchange.
+pub fn exchanging(exchange: Exchange, p: u32, n: u32, m: u32, v: u32) -> Schedule {
+    let schedule = schedule(ScheduleKind::SlimPipe, p, n, m, v);
+    schedule.with_exchange(exchange).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Any schedule of moderate size, and slimpipe's with any exchange.
 pub fn any_schedule() -> impl Strategy<Value = Schedule> {
     let kind = prop::sample::select(ScheduleKind::ALL.to_vec());
-    (kind, 1u32..9, 1u32..17, 1u32..7, 1u32..5).prop_map(|(kind, p, n, m, v)| match kind {
+    let exchange = prop::sample::select(Exchange::ALL.to_vec());
+    let size = (1u32..9, 1u32..17, 1u32..7, 1u32..5);
+    (kind, size, exchange).prop_map(|(kind, (p, n, m, v), exchange)| match kind {
+        ScheduleKind::SlimPipe if exchange != Exchange::Off => {
+            exchanging(exchange, p, n.max(p), m, v)
+        }
         ScheduleKind::SlimPipe if v > 1 => schedule(kind, p, n.max(p), m, v),
         ScheduleKind::SlimPipe => schedule(kind, p, n, m, v),
         ScheduleKind::TeraPipe | ScheduleKind::Seq1F1B | ScheduleKind::Seq1F1BBalanced => {

@@ -2,16 +2,19 @@
 
 use proptest::prelude::*;
 use slimpipe_pipeline::schedule::{
-    Action, ScheduleError, ScheduleKind, Unit, dump, dump_programs, parse, verify_programs,
+    Action, Exchange, Part, Pass, ScheduleError, ScheduleKind, Unit, dump, dump_programs, parse,
+    verify_programs,
 };
 
-use crate::sample::{any_schedule, schedule};
+use crate::sample::{any_schedule, exchanging, schedule};
 
 fn any_action() -> impl Strategy<Value = Action> {
     let number = prop_oneof![0u32..20, any::<u32>()];
     let unit = (number.clone(), number.clone(), number.clone())
         .prop_map(|(microbatch, slice, chunk)| Unit { microbatch, slice, chunk });
-    (0..10, unit, number).prop_map(|(which, unit, peer)| match which {
+    let pass = prop::sample::select(vec![Pass::Forward, Pass::Backward]);
+    let part = (number.clone(), number.clone()).prop_map(|(start, end)| Part { start, end });
+    (0..13, unit, number, part, pass).prop_map(|(which, unit, peer, part, pass)| match which {
         0 => Action::RecvActivation { unit, from: peer },
         1 => Action::Forward(unit),
         2 => Action::SendActivation { unit, to: peer },
@@ -21,6 +24,9 @@ fn any_action() -> impl Strategy<Value = Action> {
         6 => Action::BackwardInput(unit),
         7 => Action::BackwardWeight(unit),
         8 => Action::ReduceTied { peer },
+        9 => Action::Ship { unit, part, to: peer, pass },
+        10 => Action::Attend { unit, part, from: peer, pass },
+        11 => Action::Help(pass),
         _ => Action::OptimizerStep,
     })
 }
@@ -44,6 +50,19 @@ fn a_dump_reads_as_documented() {
 }
 
 #[test]
+fn exchange_reads_as_documented() {
+    let text = dump(&exchanging(Exchange::Balanced, 2, 2, 1, 1));
+    assert_eq!(
+        text,
+        "rank 0: F0.0:0 sa0.0:0>1 xf0.1:0/0-1>1 F0.1:0 sa0.1:0>1 \
+         xf0.1:0/0-1<1 hf xb0.1:0/0-1<1 hb \
+         rg0.1:0<1 xb0.1:0/0-1>1 B0.1:0 rg0.0:0<1 B0.0:0 tied@1 step\n\
+         rank 1: ra0.0:0<0 xf0.1:0/0-1<0 F0.0:0 ra0.1:0<0 xf0.1:0/0-1>0 F0.1:0 \
+         xb0.1:0/0-1>0 B0.1:0 sg0.1:0>0 xb0.1:0/0-1<0 B0.0:0 sg0.0:0>0 tied@0 step\n"
+    );
+}
+
+#[test]
 fn errors_point_at_the_character() {
     let cases = [
         ("rank 0: F0.0:0 G0.0:0", (1, 16, "an action")),
@@ -55,6 +74,8 @@ fn errors_point_at_the_character() {
         ("rank 0: ra0.0:0>1", (1, 16, "`<`")),
         ("rank 0: steps", (1, 13, "a space")),
         ("rank 0: tied@", (1, 14, "a number")),
+        ("rank 0: xf0.1:0/0-4=1", (1, 20, "`>` or `<`")),
+        ("rank 0: xb0.1:0/0>1", (1, 18, "`-`")),
         ("rank 0: \u{e9}F0.0:0", (1, 9, "an action")),
         ("rank 0: F0.0:0\u{e9}", (1, 15, "a space")),
     ];

@@ -5,10 +5,11 @@
 
 use proptest::prelude::*;
 use slimpipe_pipeline::schedule::{
-    Action, Schedule, ScheduleError, ScheduleKind, Unit, dump, parse, verify, verify_programs,
+    Action, Exchange, Part, Schedule, ScheduleError, ScheduleKind, Unit, dump, parse, verify,
+    verify_programs,
 };
 
-use crate::sample::{any_schedule, schedule};
+use crate::sample::{any_schedule, exchanging, schedule};
 
 type Programs = Vec<Vec<Action>>;
 
@@ -31,6 +32,8 @@ fn samples() -> Vec<Schedule> {
         schedule(ScheduleKind::ZbH1, 3, 1, 4, 1),
         schedule(ScheduleKind::ZbV, 2, 1, 4, 2),
         schedule(ScheduleKind::VHalf, 3, 1, 3, 2),
+        exchanging(Exchange::Paper, 3, 4, 2, 1),
+        exchanging(Exchange::Balanced, 3, 3, 2, 2),
     ]
 }
 
@@ -97,7 +100,9 @@ fn unit_of(action: &mut Action) -> Option<&mut Unit> {
         | Action::Backward(unit)
         | Action::BackwardInput(unit)
         | Action::BackwardWeight(unit)
-        | Action::SendGradient { unit, .. } => Some(unit),
+        | Action::SendGradient { unit, .. }
+        | Action::Ship { unit, .. }
+        | Action::Attend { unit, .. } => Some(unit),
         _ => None,
     }
 }
@@ -116,6 +121,10 @@ fn retargeted(action: Action, other: impl Fn(u32) -> u32) -> Option<Action> {
         Action::RecvGradient { unit, from } => Action::RecvGradient { unit, from: other(from) },
         Action::SendGradient { unit, to } => Action::SendGradient { unit, to: other(to) },
         Action::ReduceTied { peer } => Action::ReduceTied { peer: other(peer) },
+        Action::Ship { unit, part, to, pass } => Action::Ship { unit, part, to: other(to), pass },
+        Action::Attend { unit, part, from, pass } => {
+            Action::Attend { unit, part, from: other(from), pass }
+        }
         _ => return None,
     })
 }
@@ -256,6 +265,30 @@ mutants! {
     };
     a_weight_part_after_a_whole_backward_is_refused: |_, program, at| match program[at] {
         Action::BackwardInput(unit) => Some(replaced(program, at, Action::Backward(unit))),
+        _ => None,
+    };
+    a_part_that_its_helper_does_not_know_is_refused: |_, program, at| {
+        let shorter = |part: Part| Part { end: part.end - 1, ..part };
+        let longer = |part: Part| Part { end: part.end + 1, ..part };
+        match program[at] {
+            Action::Ship { unit, part, to, pass } => {
+                Some(replaced(program, at, Action::Ship { unit, part: shorter(part), to, pass }))
+            }
+            Action::Attend { unit, part, from, pass } => {
+                Some(replaced(program, at, Action::Attend { unit, part: longer(part), from, pass }))
+            }
+            _ => None,
+        }
+    };
+    exchange_after_its_unit_is_refused: |_, program, at| match (program[at], program.get(at + 1)) {
+        (
+            Action::Ship { .. } | Action::Attend { .. },
+            Some(Action::Forward(_) | Action::Backward(_) | Action::Help(_)),
+        ) => Some(swapped(program, at, at + 1)),
+        _ => None,
+    };
+    a_helper_that_does_not_serve_is_refused: |_, program, at| match program[at] {
+        Action::Help(_) => Some(dropped(program, at)),
         _ => None,
     };
     gradients_sent_as_activations_are_refused: |_, program, at| match program[at] {

@@ -29,7 +29,8 @@ pub(super) fn moves(prefixes: &[Option<u32>]) -> Vec<Move> {
         let (mut start, mut left) = (0, amount);
         while left > 0 {
             let exact = room.iter().position(|helper| helper.amount == left);
-            let largest = || (0..room.len()).max_by_key(|&i| (room[i].amount, std::cmp::Reverse(i)));
+            let largest =
+                || (0..room.len()).max_by_key(|&i| (room[i].amount, std::cmp::Reverse(i)));
             // The level is at least the mean, so there is room as long as something is left.
             let Some(at) = exact.or_else(largest) else { break };
             let helper = &mut room[at];

@@ -79,7 +79,8 @@ impl FromStr for Exchange {
     fn from_str(name: &str) -> Result<Self, ScheduleError> {
         let known = || Self::ALL.map(Self::name).join(", ");
         let found = Self::ALL.into_iter().find(|exchange| exchange.name() == name);
-        found.ok_or_else(|| ScheduleError::UnknownExchange { name: name.to_owned(), known: known() })
+        found
+            .ok_or_else(|| ScheduleError::UnknownExchange { name: name.to_owned(), known: known() })
     }
 }
 

@@ -5,27 +5,31 @@
 //! until it has to wait, in time linear in the number of actions, and memory for what is in flight and
 //! a note per finished microbatch and chunk.
 
+mod exchange;
 mod rules;
+mod transfer;
 
 use std::collections::{HashMap, VecDeque};
 
 use rules::Rules;
+use transfer::{Channel, Message, Transfer, transfers};
 
-use super::{Action, Schedule, ScheduleError, Unit};
+use super::{Action, Schedule, ScheduleError};
 
 /// What verification found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The most units in flight, by rank.
     pub in_flight_peak: Vec<u64>,
-    /// The most messages that waited in one channel.
+    /// The most messages that waited in one channel, of those that have bounds.
     pub channel_peak: usize,
     /// Actions of all ranks together.
     pub actions: u64,
 }
 
 /// Verifies the programs of `schedule` when every channel holds `capacity` messages. There is one
-/// channel for each direction between two ranks and each kind of message.
+/// channel for each direction between two ranks and each kind of message. Those of the attention
+/// exchange need no bound: a rank has at most the messages of one layer under way.
 ///
 /// # Errors
 /// The first rule that is broken, with rank and action; or who waits at what in a deadlock.
@@ -56,44 +60,21 @@ pub fn verify_programs<P: IntoIterator<Item = Action>>(
     Group { ranks, channels: HashMap::new(), capacity, channel_peak: 0 }.run()
 }
 
-/// What a channel carries.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Activation,
-    Gradient,
-    /// The word that a rank has come to its tied gradients.
-    Tied,
-}
-
-/// Sender, receiver and kind.
-type Channel = (u32, u32, Kind);
-
-/// What one action does to channels.
-enum Transfer {
-    Send(Channel, Unit),
-    Receive(Channel, Unit),
-    /// Both ranks announce themselves, then wait for each other.
-    Meet {
-        announce: Channel,
-        wait: Channel,
-    },
-    None,
-}
-
 struct Rank<'a, I> {
     program: I,
     next: Option<Action>,
     index: usize,
     rules: Rules<'a>,
-    /// Whether the action at hand has announced itself already.
-    announced: bool,
+    /// Whether the action at hand was judged, and its transfers are under way.
+    begun: bool,
+    transfers: VecDeque<Transfer>,
     waiting: Option<Channel>,
 }
 
 struct Group<'a, I> {
     ranks: Vec<Rank<'a, I>>,
-    /// Messages under way, each as the unit that its receiver needs it for.
-    channels: HashMap<Channel, VecDeque<Unit>>,
+    /// Messages under way.
+    channels: HashMap<Channel, VecDeque<Message>>,
     capacity: usize,
     channel_peak: usize,
 }
@@ -101,13 +82,26 @@ struct Group<'a, I> {
 impl<'a, I: Iterator<Item = Action>> Rank<'a, I> {
     fn new(schedule: &'a Schedule, rank: u32, mut program: I) -> Self {
         let (next, rules) = (program.next(), Rules::new(schedule, rank));
-        Self { program, next, index: 0, rules, announced: false, waiting: None }
+        let transfers = VecDeque::new();
+        Self { program, next, index: 0, rules, begun: false, transfers, waiting: None }
+    }
+
+    /// Judges the action at hand when the rank comes to it.
+    fn begin(&mut self, rank: u32, action: Action) -> Result<(), String> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let roles = self.rules.check(action)?;
+            let transfers_of_it = &mut self.transfers;
+            transfers(action, rank, &roles, &self.rules, |transfer| {
+                transfers_of_it.push_back(transfer)
+            });
+        }
+        Ok(())
     }
 
     fn advance(&mut self) {
         self.next = self.program.next();
         self.index += 1;
-        self.announced = false;
+        self.begun = false;
     }
 }
 
@@ -137,51 +131,54 @@ impl<I: Iterator<Item = Action>> Group<'_, I> {
         action: Action,
         ready: &mut VecDeque<u32>,
     ) -> Result<bool, ScheduleError> {
-        let index = self.ranks[rank as usize].index;
+        let state = &mut self.ranks[rank as usize];
+        let index = state.index;
         let broken = |what| ScheduleError::Broken { rank, index, action, what };
-        if self.ranks[rank as usize].waiting.take().is_none() {
-            // The rules look at an action once, when the rank comes to it.
-            self.ranks[rank as usize].rules.check(action).map_err(broken)?;
-        }
-        match transfer(action, rank, &self.ranks[rank as usize].rules) {
-            Transfer::Send(channel, unit) => {
-                let queue = self.channels.entry(channel).or_default();
-                if queue.len() >= self.capacity {
-                    self.ranks[rank as usize].waiting = Some(channel);
-                    return Ok(false);
-                }
-                queue.push_back(unit);
-                self.channel_peak = self.channel_peak.max(queue.len());
-                self.wake(channel.1, channel, ready);
+        state.waiting = None;
+        state.begin(rank, action).map_err(broken)?;
+        while let Some(&transfer) = self.ranks[rank as usize].transfers.front() {
+            if let Some(channel) = self.transfer(transfer, ready).map_err(broken)? {
+                self.ranks[rank as usize].waiting = Some(channel);
+                return Ok(false);
             }
-            Transfer::Receive(channel, unit) => {
-                let Some(found) = self.channels.entry(channel).or_default().pop_front() else {
-                    self.ranks[rank as usize].waiting = Some(channel);
-                    return Ok(false);
-                };
-                if found != unit {
-                    return Err(broken(format!(
-                        "the next message from rank {} is for {found}",
-                        channel.0
-                    )));
-                }
-                self.wake(channel.0, channel, ready);
-            }
-            Transfer::Meet { announce, wait } => {
-                let word = Unit { microbatch: 0, slice: 0, chunk: 0 };
-                if !std::mem::replace(&mut self.ranks[rank as usize].announced, true) {
-                    self.channels.entry(announce).or_default().push_back(word);
-                    self.wake(announce.1, announce, ready);
-                }
-                if self.channels.entry(wait).or_default().pop_front().is_none() {
-                    self.ranks[rank as usize].waiting = Some(wait);
-                    return Ok(false);
-                }
-            }
-            Transfer::None => {}
+            self.ranks[rank as usize].transfers.pop_front();
         }
         self.ranks[rank as usize].advance();
         Ok(true)
+    }
+
+    /// Does a transfer; gives the channel to wait for if it has to wait, and what is wrong if the
+    /// message is not the one that is due.
+    fn transfer(
+        &mut self,
+        transfer: Transfer,
+        ready: &mut VecDeque<u32>,
+    ) -> Result<Option<Channel>, String> {
+        match transfer {
+            Transfer::Send(channel, message) => {
+                let queue = self.channels.entry(channel).or_default();
+                if queue.len() >= self.capacity {
+                    return Ok(Some(channel));
+                }
+                queue.push_back(message);
+                self.channel_peak = self.channel_peak.max(queue.len());
+                self.wake(channel.1, channel, ready);
+            }
+            Transfer::Post(channel, message) => {
+                self.channels.entry(channel).or_default().push_back(message);
+                self.wake(channel.1, channel, ready);
+            }
+            Transfer::Receive(channel, message) => {
+                let Some(found) = self.channels.entry(channel).or_default().pop_front() else {
+                    return Ok(Some(channel));
+                };
+                if found != message {
+                    return Err(format!("the next message from rank {} is for {found}", channel.0));
+                }
+                self.wake(channel.0, channel, ready);
+            }
+        }
+        Ok(None)
     }
 
     /// Makes `rank` ready if it waits for `channel`.
@@ -212,31 +209,5 @@ impl<I: Iterator<Item = Action>> Group<'_, I> {
             // receiver's rules have refused that.
             None => Ok(()),
         }
-    }
-}
-
-/// What a valid action of `rank` sends or receives.
-fn transfer(action: Action, rank: u32, rules: &Rules<'_>) -> Transfer {
-    match action {
-        Action::SendActivation { unit, to } => {
-            Transfer::Send((rank, to, Kind::Activation), rules.counterpart_after(unit))
-        }
-        Action::SendGradient { unit, to } => {
-            Transfer::Send((rank, to, Kind::Gradient), rules.counterpart_before(unit))
-        }
-        Action::RecvActivation { unit, from } => {
-            Transfer::Receive((from, rank, Kind::Activation), unit)
-        }
-        Action::RecvGradient { unit, from } => {
-            Transfer::Receive((from, rank, Kind::Gradient), unit)
-        }
-        Action::ReduceTied { peer } => {
-            Transfer::Meet { announce: (rank, peer, Kind::Tied), wait: (peer, rank, Kind::Tied) }
-        }
-        Action::Forward(_)
-        | Action::Backward(_)
-        | Action::BackwardInput(_)
-        | Action::BackwardWeight(_)
-        | Action::OptimizerStep => Transfer::None,
     }
 }

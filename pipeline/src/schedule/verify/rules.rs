@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::exchange::Roles;
 use super::super::{Action, Schedule, Unit};
+use super::exchange::Announced;
 
 /// One microbatch on one chunk, between its first forward and its last backward.
 #[derive(Default)]
@@ -33,12 +35,13 @@ pub(super) struct Rules<'a> {
     finished: u64,
     tied: bool,
     stepped: bool,
+    announced: Announced<'a>,
 }
 
-type Verdict = Result<(), String>;
+pub(super) type Verdict = Result<(), String>;
 
 /// `Ok` if `holds`, else what is wrong.
-fn must(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+pub(super) fn must(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
 }
 
@@ -59,6 +62,7 @@ impl<'a> Rules<'a> {
             finished: 0,
             tied: false,
             stepped: false,
+            announced: Announced::new(schedule, rank),
         }
     }
 
@@ -83,9 +87,14 @@ impl<'a> Rules<'a> {
         Unit { chunk: at.map_or(unit.chunk, |(_, chunk)| chunk), ..unit }
     }
 
-    /// Judges the next action, and takes note of it.
-    pub(super) fn check(&mut self, action: Action) -> Verdict {
+    /// Judges the next action, and takes note of it. Gives what is exchanged along with it.
+    pub(super) fn check(&mut self, action: Action) -> Result<Roles, String> {
         must(!self.stepped, || "it comes after the optimizer step".to_owned())?;
+        self.judge(action)?;
+        self.announced.check(action)
+    }
+
+    fn judge(&mut self, action: Action) -> Verdict {
         match action {
             Action::RecvActivation { unit, from } => self.recv_activation(unit, from),
             Action::Forward(unit) => self.forward(unit),
@@ -103,6 +112,15 @@ impl<'a> Rules<'a> {
             }
             Action::BackwardWeight(unit) => self.backward_weight(unit),
             Action::SendGradient { unit, to } => self.send_gradient(unit, to),
+            Action::Ship { unit, part, to, pass } => {
+                self.expect_exists(unit)?;
+                self.announced.ship(unit, part, to, pass)
+            }
+            Action::Attend { unit, part, from, pass } => {
+                self.expect_exists(unit)?;
+                self.announced.attend(unit, part, from, pass)
+            }
+            Action::Help(_) => Ok(()),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             Action::OptimizerStep => self.optimizer_step(),
         }

@@ -1,0 +1,149 @@
+//! What actions send and receive.
+
+use std::fmt;
+
+use super::super::exchange::{LayerStep, Roles, layer_steps};
+use super::super::{Action, Part, Pass, Unit};
+use super::rules::Rules;
+
+/// How many layers a unit is verified with. All of them are alike, so two show whatever order among
+/// layers could go wrong.
+const LAYERS: usize = 2;
+
+/// Stands where no unit is meant.
+const NOWHERE: Unit = Unit { microbatch: 0, slice: 0, chunk: 0 };
+
+/// What a channel carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Activation,
+    Gradient,
+    /// The word that a rank has come to its tied gradients.
+    Tied,
+    /// Keys and values to attend to.
+    Keys,
+    /// Queries to attend with.
+    Queries,
+    /// What attending for others gave.
+    Partial,
+}
+
+/// Sender, receiver and kind.
+pub(super) type Channel = (u32, u32, Kind);
+
+/// A message, named by the unit that its receiver needs it for, or whose attention it is part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Message {
+    unit: Unit,
+    part: Option<(Part, Pass)>,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.part {
+            None => write!(f, "{}", self.unit),
+            Some((part, pass)) => write!(f, "{pass}{}/{part}", self.unit),
+        }
+    }
+}
+
+/// What an action does to a channel.
+#[derive(Clone, Copy)]
+pub(super) enum Transfer {
+    /// Sends as soon as there is room.
+    Send(Channel, Message),
+    /// Sends at once.
+    Post(Channel, Message),
+    /// Waits for this message to be the next.
+    Receive(Channel, Message),
+}
+
+/// What a valid action of `rank` sends and receives, in order, to `push`.
+pub(super) fn transfers(
+    action: Action,
+    rank: u32,
+    roles: &Roles,
+    rules: &Rules<'_>,
+    mut push: impl FnMut(Transfer),
+) {
+    let plain = |unit| Message { unit, part: None };
+    match action {
+        Action::SendActivation { unit, to } => {
+            push(Transfer::Send((rank, to, Kind::Activation), plain(rules.counterpart_after(unit))))
+        }
+        Action::SendGradient { unit, to } => {
+            push(Transfer::Send((rank, to, Kind::Gradient), plain(rules.counterpart_before(unit))))
+        }
+        Action::RecvActivation { unit, from } => {
+            push(Transfer::Receive((from, rank, Kind::Activation), plain(unit)));
+        }
+        Action::RecvGradient { unit, from } => {
+            push(Transfer::Receive((from, rank, Kind::Gradient), plain(unit)));
+        }
+        Action::ReduceTied { peer } => {
+            let word = plain(NOWHERE);
+            push(Transfer::Post((rank, peer, Kind::Tied), word));
+            push(Transfer::Receive((peer, rank, Kind::Tied), word));
+        }
+        Action::Forward(unit) => exchange(rank, (Some(unit), Pass::Forward), roles, push),
+        Action::Backward(unit) => exchange(rank, (Some(unit), Pass::Backward), roles, push),
+        Action::Help(pass) => exchange(rank, (None, pass), roles, push),
+        Action::BackwardInput(_)
+        | Action::BackwardWeight(_)
+        | Action::Ship { .. }
+        | Action::Attend { .. }
+        | Action::OptimizerStep => {}
+    }
+}
+
+/// What a unit's pass, or a help without a unit, exchanges in its layers.
+fn exchange(
+    rank: u32,
+    (unit, pass): (Option<Unit>, Pass),
+    roles: &Roles,
+    mut push: impl FnMut(Transfer),
+) {
+    if roles.is_empty() {
+        return;
+    }
+    let of = |unit, part| Message { unit, part: Some((part, pass)) };
+    // Only a unit's own parts are shipped.
+    let ship = |i: usize| {
+        let (part, to) = roles.ships[i];
+        (to, of(unit.unwrap_or(NOWHERE), part))
+    };
+    let attend = |i: usize| {
+        let (unit, part, from) = roles.attends[i];
+        (from, of(unit, part))
+    };
+    let steps = || layer_steps(roles, unit.is_none());
+    for step in (0..LAYERS).flat_map(|_| steps()) {
+        match step {
+            LayerStep::SendKeys(i) => {
+                let (to, message) = ship(i);
+                push(Transfer::Post((rank, to, Kind::Keys), message));
+            }
+            LayerStep::SendQueries(i) => {
+                let (to, message) = ship(i);
+                push(Transfer::Post((rank, to, Kind::Queries), message));
+            }
+            LayerStep::Receive(i) => {
+                let (from, message) = attend(i);
+                push(Transfer::Receive((from, rank, Kind::Keys), message));
+                push(Transfer::Receive((from, rank, Kind::Queries), message));
+            }
+            LayerStep::SendPartial(i) => {
+                let (from, message) = attend(i);
+                push(Transfer::Post((rank, from, Kind::Partial), message));
+            }
+            LayerStep::Merge(i) => {
+                let (to, message) = ship(i);
+                push(Transfer::Receive((to, rank, Kind::Partial), message));
+            }
+            LayerStep::Before
+            | LayerStep::AttendOwn
+            | LayerStep::AttendFor(_)
+            | LayerStep::After => {}
+        }
+    }
+}
