@@ -11,10 +11,12 @@
 //! | module | owns |
 //! |---|---|
 //! | [`schedule`] | schedules, programs, their text and their verifier; pure |
+//! | [`simulate`] | what a schedule would cost in time and memory; pure |
 //! | `comm` | messages and reductions between ranks (feature `comm`) |
 //! | `execute` | running a program on a model's stages (feature `execute`) |
 
 pub mod schedule;
+pub mod simulate;
 
 #[cfg(feature = "comm")]
 pub mod comm;
