@@ -23,6 +23,8 @@ enum What {
     /// Measure speed, memory and the pipeline's bubble.
     #[command(subcommand)]
     Bench(cli::bench::Bench),
+    /// Run a schedule on paper: its time, its bubble, its units in flight.
+    Simulate(cli::simulate::Args),
     /// Say what this machine offers.
     Doctor,
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         What::Train(args) => cli::train::run(args),
         What::Eval(args) => cli::eval::run(&args),
         What::Bench(bench) => cli::bench::run(bench),
+        What::Simulate(args) => cli::simulate::run(&args),
         What::Doctor => cli::doctor::run(),
     };
     match result {

@@ -5,4 +5,5 @@ pub mod doctor;
 pub mod eval;
 mod process;
 mod progress;
+pub mod simulate;
 pub mod train;
