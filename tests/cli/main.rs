@@ -8,6 +8,7 @@ mod interrupted;
 mod memory;
 mod models;
 mod settings;
+mod simulate;
 mod support;
 mod tokens;
 mod train;

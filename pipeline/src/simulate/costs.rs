@@ -16,7 +16,8 @@ pub struct Link {
 /// bytes.
 pub trait Costs {
     /// How long `action` keeps `rank` computing. Sends and receives cost the computing rank
-    /// nothing but waiting: messages travel beside the computation.
+    /// nothing but waiting: messages travel beside the computation. A unit costs all of its own
+    /// work; a `Ship` gives how much of it the helper spares, an `Attend` what it costs the helper.
     fn seconds(&self, rank: u32, action: Action) -> f64;
 
     /// What the message of the sending `action` costs on its way.
@@ -50,7 +51,7 @@ pub trait Costs {
 pub struct Equal {
     /// Seconds of a forward.
     pub forward: f64,
-    /// Seconds of a backward.
+    /// Seconds of a backward; of each of its parts half as many, where it is split.
     pub backward: f64,
 }
 
@@ -59,6 +60,7 @@ impl Costs for Equal {
         match action {
             Action::Forward(_) => self.forward,
             Action::Backward(_) => self.backward,
+            Action::BackwardInput(_) | Action::BackwardWeight(_) => self.backward / 2.0,
             _ => 0.0,
         }
     }

@@ -100,6 +100,8 @@ struct Rank<I> {
     waiting: Option<Wait>,
     /// Whether the action at hand has told its peer that it is there.
     announced: bool,
+    /// Seconds that helpers spare the unit that comes next.
+    spared: f64,
     in_flight: u64,
     held: Held,
     outcome: RankOutcome,
@@ -115,6 +117,7 @@ impl<I: Iterator<Item = Action>> Rank<I> {
             engine: 0.0,
             waiting: None,
             announced: false,
+            spared: 0.0,
             in_flight: 0,
             held,
             outcome: RankOutcome { peak: held, ..RankOutcome::default() },
@@ -198,9 +201,16 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
     }
 
     fn compute(&mut self, rank: u32, action: Action) {
-        let seconds = self.costs.seconds(rank, action);
+        let mut seconds = self.costs.seconds(rank, action);
         let (begin, end) = (self.costs.begin(rank, action), self.costs.end(rank, action));
         let state = &mut self.ranks[rank as usize];
+        match action {
+            Action::Ship { .. } => state.spared += std::mem::take(&mut seconds),
+            Action::Forward(_) | Action::Backward(_) => {
+                seconds -= std::mem::take(&mut state.spared);
+            }
+            _ => {}
+        }
         if let Action::Forward(_) = action {
             state.in_flight += 1;
             state.outcome.in_flight_peak = state.outcome.in_flight_peak.max(state.in_flight);
@@ -210,7 +220,7 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
         state.clock += seconds;
         state.outcome.busy += seconds;
         state.hold(&end);
-        if let Action::Backward(_) = action {
+        if let Action::Backward(_) | Action::BackwardWeight(_) = action {
             state.in_flight -= 1;
         }
         self.watch.span(Span { rank, action, begin: from, end: self.ranks[rank as usize].clock });
