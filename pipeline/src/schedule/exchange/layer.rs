@@ -20,15 +20,11 @@ impl Roles {
     }
 }
 
-/// A step of one layer's attention, in forward or backward. Numbers are positions in [`Roles`].
-///
-/// Sends never wait. So a rank waits for an owner before it can compute for it, and for its helpers
-/// after it has served everyone: whatever the moves, there is no cycle as long as both sides make
-/// them at the same step.
+/// A step of a unit's layer, in forward or backward. Numbers are positions in [`Roles`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerStep {
-    /// Keys and values of a shipped part leave. They exist before the unit begins, so they do it
-    /// before anything else of the layer: the transfer hides behind the projections.
+    /// Keys and values of a shipped part leave: they exist already. It is done before the layer
+    /// begins, so that the transfer hides behind all that comes before attention.
     SendKeys(usize),
     /// All that comes before attention: in forward the projections, in backward the MLP's backward
     /// and that of the output projection.
@@ -41,8 +37,8 @@ pub enum LayerStep {
     Receive(usize),
     /// They are attended to.
     AttendFor(usize),
-    /// The partial result goes back: output and log-sum-exp; in backward gradients of queries, keys
-    /// and values.
+    /// The partial result goes back: output and log-sum-exp; in backward gradients of keys, values
+    /// and queries.
     SendPartial(usize),
     /// A partial result arrives, and is merged.
     Merge(usize),
@@ -50,18 +46,30 @@ pub enum LayerStep {
     After,
 }
 
-/// The steps of one layer for a rank with `roles`; without a unit of its own (`is_alone`) it only
-/// serves others.
-pub fn layer_steps(roles: &Roles, is_alone: bool) -> impl Iterator<Item = LayerStep> {
+/// The steps of a unit of `layers` layers on a rank with `roles`, each with its layer, counted in
+/// the order in which the pass runs them. A rank without a unit (`is_alone`) only serves others.
+///
+/// Sends never wait. A rank waits for an owner before it computes for it, and for its helpers after
+/// it has served everyone: so there is no cycle of waits, whatever the moves, as long as both sides
+/// make them at the same step.
+pub fn unit_steps(
+    roles: &Roles,
+    is_alone: bool,
+    layers: usize,
+) -> impl Iterator<Item = (usize, LayerStep)> {
     use LayerStep::*;
-    let (ships, attends) = (0..roles.ships.len(), 0..roles.attends.len());
-    let own = move |step| (!is_alone).then_some(step);
-    let serve = attends.flat_map(|i| [Receive(i), AttendFor(i), SendPartial(i)]);
-    (ships.clone().map(SendKeys))
-        .chain(own(Before))
-        .chain(ships.clone().map(SendQueries))
-        .chain(own(AttendOwn))
-        .chain(serve)
-        .chain(ships.map(Merge))
-        .chain(own(After))
+    let (ships, attends) = (roles.ships.len(), roles.attends.len());
+    let keys = move |layer| (0..ships).map(move |ship| (layer, SendKeys(ship)));
+    let steps = move |layer| {
+        let own = |step| (!is_alone).then_some(step);
+        let serve = (0..attends).flat_map(|i| [Receive(i), AttendFor(i), SendPartial(i)]);
+        let steps = (own(Before).into_iter())
+            .chain((0..ships).map(SendQueries))
+            .chain(own(AttendOwn))
+            .chain(serve)
+            .chain((0..ships).map(Merge));
+        let next = keys(layer + 1).filter(move |_| layer + 1 < layers);
+        steps.map(move |step| (layer, step)).chain(next).chain(own(After).map(|step| (layer, step)))
+    };
+    keys(0).chain((0..layers).flat_map(steps))
 }

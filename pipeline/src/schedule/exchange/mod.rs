@@ -23,7 +23,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use clock::LockStep;
-pub use layer::{LayerStep, Roles, layer_steps};
+pub use layer::{LayerStep, Roles, unit_steps};
 pub(super) use table::Table;
 pub(super) use weave::Weave;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::exchange::{LayerStep, Roles, layer_steps};
+use super::super::exchange::{LayerStep, Roles, unit_steps};
 use super::super::{Action, Part, Pass, Unit};
 use super::rules::Rules;
 
@@ -116,8 +116,7 @@ fn exchange(
         let (unit, part, from) = roles.attends[i];
         (from, of(unit, part))
     };
-    let steps = || layer_steps(roles, unit.is_none());
-    for step in (0..LAYERS).flat_map(|_| steps()) {
+    for (_, step) in unit_steps(roles, unit.is_none(), LAYERS) {
         match step {
             LayerStep::SendKeys(i) => {
                 let (to, message) = ship(i);
