@@ -2,7 +2,7 @@
 //!
 //! A [`Schedule`] gives each rank a [`Program`], a sequence of small [`Action`]s. The program is an
 //! iterator computed from closed forms; it is never stored unless someone collects it. The same
-//! program is verified, executed, written as text and (later) simulated and drawn.
+//! program is verified, executed, written as text and simulated and drawn.
 
 mod action;
 mod builders;
