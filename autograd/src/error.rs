@@ -74,6 +74,9 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// Whoever takes part in attention failed.
+    #[error(transparent)]
+    Port(Box<dyn std::error::Error + Send + Sync>),
     /// An analytic gradient that differs from the numeric one.
     #[error(
         "gradient check: input {input}, element {element}: analytic {analytic:e}, numeric {numeric:e}"

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use slimpipe_allocator::{Region, scope};
-use slimpipe_ops::attention::{self as ops, Chunk, ChunkGrad};
+use slimpipe_ops::attention::{self as ops, Chunk, ChunkGrad, GradRows};
 use slimpipe_ops::{cast::cast, copy};
 use slimpipe_runtime::{DType, RawTensor};
 
 use crate::engine::Backward;
 use crate::node::Function;
+use crate::port::{AttentionCall, AttentionPort, AttentionResult};
 use crate::{Error, Result, Tensor};
 
 /// The keys and values of one (microbatch, layer), slice by slice.
@@ -25,6 +26,8 @@ pub struct KvCache {
     chunks: Vec<Arc<KvChunk>>,
     /// How many slices still have to run backward; shared with their tapes.
     open: Arc<Mutex<usize>>,
+    /// Who computes attention, if it is not done here.
+    port: Option<Arc<dyn AttentionPort>>,
 }
 
 struct KvChunk {
@@ -38,6 +41,21 @@ impl KvCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty cache over which `port` computes all attention.
+    pub fn with_port(port: Arc<dyn AttentionPort>) -> Self {
+        Self { port: Some(port), ..Self::default() }
+    }
+
+    /// Keys and values of slice `slice`, if it was written and not forgotten.
+    pub fn slice(&self, slice: usize) -> Option<(&RawTensor, &RawTensor)> {
+        self.chunks.get(slice).map(|chunk| (&chunk.k, &chunk.v))
+    }
+
+    /// Forgets slices `slices` and later ones: from now on only their tapes keep them alive.
+    pub fn truncate(&mut self, slices: usize) {
+        self.chunks.truncate(slices);
     }
 
     /// Number of slices written.
@@ -94,6 +112,7 @@ struct Attend {
     turn: usize,
     scale: f32,
     offset: usize,
+    port: Option<Arc<dyn AttentionPort>>,
 }
 
 impl Attend {
@@ -117,11 +136,17 @@ impl Function for Attend {
             if grad.is_none() {
                 **grad = Some(chunk.new_grads()?);
             }
-            grads.extend(grad.as_mut());
+            grads.extend(grad.as_mut().map(GradRows::all));
         }
-        let (q, out, lse) = (&self.q, &self.out, &self.lse);
-        let dq =
-            ops::attend_backward(q, &views, out, lse, &grad, self.scale, self.offset, &mut grads)?;
+        let Self { q, out, lse, scale, offset, .. } = &*self;
+        let dq = match &self.port {
+            None => ops::attend_backward(q, &views, out, lse, &grad, *scale, *offset, &mut grads)?,
+            Some(port) => port.backward(
+                &AttentionCall { q, chunks: &views, scale: *scale, offset: *offset },
+                &AttentionResult { out, lse, grad: &grad },
+                &mut grads,
+            )?,
+        };
         drop((locked, grad));
         drop(self);
         cx.unlock(1);
@@ -159,7 +184,11 @@ impl Tensor {
         });
         let chunks: Vec<_> = cache.chunks.iter().chain([&chunk]).cloned().collect();
         let views: Vec<Chunk<'_>> = chunks.iter().map(|chunk| chunk.view()).collect();
-        let (out, lse) = ops::attend(self.raw(), &views, scale, offset)?;
+        let (q, port) = (self.raw(), &cache.port);
+        let (out, lse) = match port {
+            None => ops::attend(q, &views, scale, offset)?,
+            Some(port) => port.forward(&AttentionCall { q, chunks: &views, scale, offset })?,
+        };
         drop(views);
         // The write's value is never read as a tensor: its node only orders backward.
         let write = Self::from_op("write_kv", chunk.k.clone(), &[k, v], || Write {
@@ -168,7 +197,7 @@ impl Tensor {
         });
         let mut open = cache.open.lock();
         let result = Self::from_op("attention", out.clone(), &[self, &write], || Attend {
-            q: self.raw().clone(),
+            q: q.clone(),
             out,
             lse,
             chunks,
@@ -176,6 +205,7 @@ impl Tensor {
             turn: *open,
             scale,
             offset,
+            port: port.clone(),
         });
         if result.requires_grad() {
             *open += 1;

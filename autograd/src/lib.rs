@@ -24,6 +24,7 @@
 //! | `node`, `engine`, `weights` | the tape and the walk over it, whole or in two parts |
 //! | `saved` | what is kept for backward, or made again |
 //! | `parameter`, `kv` | where gradients end, and how they cross slices |
+//! | `port` | attention that others take part in |
 
 mod custom;
 mod engine;
@@ -34,6 +35,7 @@ mod gradcheck;
 mod kv;
 mod node;
 mod parameter;
+mod port;
 mod saved;
 mod tensor;
 mod weights;
@@ -46,6 +48,7 @@ pub use gradcheck::{GradCheck, gradcheck};
 pub use kv::KvCache;
 pub use node::Function;
 pub use parameter::{Gradient, Parameter};
+pub use port::{AttentionCall, AttentionPort, AttentionResult};
 pub use slimpipe_ops::cross_entropy::IGNORE;
 pub use slimpipe_ops::rope::RopeTable;
 pub use slimpipe_ops::unary::Unary;

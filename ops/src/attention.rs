@@ -1,10 +1,13 @@
 //! Flash attention over a list of K/V chunks; formulas in [`slimpipe_kernels::cpu::attention`].
 
+use std::ops::Range;
+
 use slimpipe_kernels::cpu::attention::{self as kernel, Rows, RowsMut, Shape};
 use slimpipe_runtime::{DType, Element, RawTensor, Result, team};
 
 use crate::copy::contiguous;
 use crate::dispatch::{float, mismatch, same_dtype, same_shape, with_float};
+use crate::runs::for_blocks;
 
 /// Keys and values of consecutive positions, each [len, kv_heads, head_dim]. They are read in place,
 /// so each row must be dense; rows may lie apart, as in a slice of a fused projection.
@@ -24,6 +27,58 @@ pub struct ChunkGrad {
     pub dk: RawTensor,
     /// Gradient of the values.
     pub dv: RawTensor,
+}
+
+/// Accumulators of the rows of a chunk that are attended to, `rows` of those in `grad`.
+pub struct GradRows<'a> {
+    /// The accumulators of the whole chunk.
+    pub grad: &'a mut ChunkGrad,
+    /// Which rows of them.
+    pub rows: Range<usize>,
+}
+
+impl<'a> GradRows<'a> {
+    /// All rows of `grad`.
+    pub fn all(grad: &'a mut ChunkGrad) -> Self {
+        let rows = 0..grad.dk.dims()[0];
+        Self { grad, rows }
+    }
+
+    /// Adds gradients (f32, [rows, kv_heads, head_dim]) that were summed elsewhere.
+    ///
+    /// # Errors
+    /// Other shapes or dtypes, or an accumulator is shared.
+    pub fn add(&mut self, dk: &RawTensor, dv: &RawTensor) -> Result<()> {
+        const OP: &str = "add_kv_gradients";
+        for (sum, part) in [(&mut self.grad.dk, dk), (&mut self.grad.dv, dv)] {
+            expect_rows(OP, sum, part, &self.rows)?;
+            let (part, width) = (part.slice::<f32>(OP)?, row_width(sum));
+            let sum = &mut sum.slice_mut::<f32>(OP)?[self.rows.start * width..][..part.len()];
+            for_blocks(sum, |start, sum| {
+                sum.iter_mut().zip(&part[start..]).for_each(|(sum, part)| *sum += part);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Elements of a row of `x` [rows, heads, head_dim].
+fn row_width(x: &RawTensor) -> usize {
+    x.dims()[1..].iter().product()
+}
+
+/// Refuses `x` unless it is shaped as `rows` of the accumulator `sum`.
+fn expect_rows(
+    op: &'static str,
+    sum: &RawTensor,
+    x: &RawTensor,
+    rows: &Range<usize>,
+) -> Result<()> {
+    if x.dims()[1..] == sum.dims()[1..] && x.dims()[0] == rows.len() && rows.end <= sum.dims()[0] {
+        return Ok(());
+    }
+    let what = format!("shape {} for rows {rows:?} of accumulators {}", x.shape(), sum.shape());
+    Err(mismatch(op, what))
 }
 
 const OP: &str = "attention";
@@ -121,6 +176,39 @@ pub fn attend_more(
     attend_into(&dense_rows(q)?, chunks, shape, out, lse, true)
 }
 
+/// Merges `part` and `part_lse`, a result over further keys, into `out` and `lse`.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit, or `out` or `lse` is shared.
+pub fn merge(
+    out: &mut RawTensor,
+    lse: &mut RawTensor,
+    part: &RawTensor,
+    part_lse: &RawTensor,
+) -> Result<()> {
+    const OP: &str = "merge_attention";
+    same_shape(OP, out, part)?;
+    same_dtype(OP, out, part)?;
+    same_shape(OP, lse, part_lse)?;
+    let &[rows, heads, head_dim] = out.dims() else {
+        let what = format!("an output of shape {}, expected [rows, heads, head_dim]", out.shape());
+        return Err(mismatch(OP, what));
+    };
+    if lse.dims() != [heads, rows] {
+        let what = format!("log-sum-exp of shape {}, expected [{heads}, {rows}]", lse.shape());
+        return Err(mismatch(OP, what));
+    }
+    if out.is_meta() {
+        return Ok(());
+    }
+    with_float!(OP, out.dtype(), T => {
+        let (part, part_lse) = (part.slice::<T>(OP)?, part_lse.slice(OP)?);
+        let (out, lse) = (out.slice_mut::<T>(OP)?, lse.slice_mut(OP)?);
+        kernel::merge(&team::current(), (heads, head_dim), out, lse, part, part_lse);
+        Ok(())
+    })
+}
+
 fn check_lse(op: &'static str, shape: &Shape, lse: &RawTensor) -> Result<()> {
     let (heads, rows) = (shape.heads, shape.q_len);
     if lse.dims() == [heads, rows] {
@@ -159,7 +247,8 @@ fn kernel_chunks<'a, T: Element>(
     chunks.iter().map(chunk).collect()
 }
 
-/// The gradient of `q`; those of keys and values are added to `grads`, one per chunk. `out` and
+/// The gradient of `q`; those of keys and values are added to `grads`, one per chunk, of as
+/// many rows. `out` and
 /// `lse` are the final results of forward, `dout` the gradient of `out`.
 ///
 /// # Errors
@@ -174,7 +263,7 @@ pub fn attend_backward(
     dout: &RawTensor,
     scale: f32,
     offset: usize,
-    grads: &mut [&mut ChunkGrad],
+    grads: &mut [GradRows<'_>],
 ) -> Result<RawTensor> {
     const OP: &str = "attention_backward";
     let shape = shape(q, chunks, scale, offset)?;
@@ -188,8 +277,8 @@ pub fn attend_backward(
         return Err(mismatch(OP, what));
     }
     for (grad, chunk) in grads.iter().zip(chunks) {
-        same_shape(OP, &grad.dk, chunk.k)?;
-        same_shape(OP, &grad.dv, chunk.v)?;
+        expect_rows(OP, &grad.grad.dk, chunk.k, &grad.rows)?;
+        expect_rows(OP, &grad.grad.dv, chunk.v, &grad.rows)?;
     }
     let (q, out, dout) = (dense_rows(q)?, dense_rows(out)?, dense_rows(dout)?);
     let mut dq = RawTensor::empty(*q.shape(), q.dtype(), q.device(), OP)?;
@@ -199,8 +288,13 @@ pub fn attend_backward(
     with_float!(OP, q.dtype(), T => {
         let chunks = kernel_chunks::<T>(OP, chunks)?;
         let mut accumulators = Vec::with_capacity(grads.len());
-        for ChunkGrad { dk, dv } in grads.iter_mut() {
-            accumulators.push(kernel::ChunkGrad { dk: dk.slice_mut(OP)?, dv: dv.slice_mut(OP)? });
+        for GradRows { grad: ChunkGrad { dk, dv }, rows } in grads.iter_mut() {
+            let width = row_width(dk);
+            let part = rows.start * width..rows.end * width;
+            accumulators.push(kernel::ChunkGrad {
+                dk: &mut dk.slice_mut(OP)?[part.clone()],
+                dv: &mut dv.slice_mut(OP)?[part],
+            });
         }
         let (q, out, dout) = (rows::<T>(OP, &q)?, rows::<T>(OP, &out)?, rows::<T>(OP, &dout)?);
         let dq = RowsMut { data: dq.slice_mut::<T>(OP)?, stride: shape.heads * shape.head_dim };

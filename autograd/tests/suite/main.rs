@@ -6,6 +6,7 @@ mod gradients;
 mod head;
 mod kv;
 mod parameters;
+mod port;
 mod recipes;
 mod tape;
 mod tensors;

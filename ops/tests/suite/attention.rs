@@ -1,4 +1,9 @@
-use slimpipe_ops::attention::{Chunk, ChunkGrad, attend, attend_backward, attend_more};
+use std::ops::Range;
+
+use slimpipe_ops::attention::{
+    Chunk, ChunkGrad, GradRows, attend, attend_backward, attend_more, merge,
+};
+use slimpipe_ops::elementwise::{Binary, binary};
 use slimpipe_runtime::{DType, Device, RawTensor};
 
 use super::util::{FLOATS, assert_close, error, f64s, random, views};
@@ -149,7 +154,7 @@ fn gradients_match_and_add_to_their_accumulators() {
                 &dout,
                 scale,
                 offset,
-                &mut grads.iter_mut().collect::<Vec<_>>(),
+                &mut grads.iter_mut().map(GradRows::all).collect::<Vec<_>>(),
             )
             .unwrap();
             assert_close(&dq, &expected.dq, tolerance(dtype));
@@ -163,6 +168,105 @@ fn gradients_match_and_add_to_their_accumulators() {
             }
         }
     }
+}
+
+/// The rows of each chunk before position `cut` (`far`), or after, as views.
+fn part(inputs: &Inputs, cut: usize, far: bool) -> (Vec<Range<usize>>, Inputs) {
+    let rows = |(k, _, start): &(RawTensor, RawTensor, usize)| {
+        let len = k.dims()[0];
+        let cut = (cut.max(*start) - start).min(len);
+        if far { 0..cut } else { cut..len }
+    };
+    let rows: Vec<_> = inputs.chunks.iter().map(rows).collect();
+    let view = |x: &RawTensor, rows: &Range<usize>| x.narrow(0, rows.start, rows.len()).unwrap();
+    let views = inputs.chunks.iter().zip(&rows);
+    let chunks = views
+        .map(|((k, v, start), rows)| (view(k, rows), view(v, rows), start + rows.start))
+        .collect();
+    (rows, Inputs { q: inputs.q.clone(), chunks, ..*inputs })
+}
+
+const CUTS: [(&Case, usize); 4] =
+    [(&CASES[2], 60), (&CASES[3], 6), (&CASES[4], 35), (&CASES[5], 63)];
+
+#[test]
+fn parts_attended_apart_merge_to_the_whole() {
+    for dtype in FLOATS {
+        for (case, cut) in CUTS {
+            let inputs = case.inputs(dtype);
+            let expected = reference(case, &inputs, &vec![0.0; inputs.q.elem_count()]);
+            let [far, near] = [true, false].map(|far| {
+                let (_, part) = part(&inputs, cut, far);
+                attend(&part.q, &part.views(), part.scale, part.offset).unwrap()
+            });
+            let (mut out, mut lse) = near;
+            merge(&mut out, &mut lse, &far.0, &far.1).unwrap();
+            assert_close(&out, &expected.out, tolerance(dtype));
+            assert_close(&lse, &expected.lse, tolerance(dtype));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_parts_attended_apart_add_up() {
+    for dtype in FLOATS {
+        for (case, cut) in CUTS {
+            let inputs = case.inputs(dtype);
+            let dout = random(inputs.q.dims(), 99, dtype);
+            let expected = reference(case, &inputs, &f64s(&dout));
+            let (out, lse) =
+                attend(&inputs.q, &inputs.views(), inputs.scale, inputs.offset).unwrap();
+            let zeros = |inputs: &Inputs| -> Vec<ChunkGrad> {
+                let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, Device::Cpu);
+                let grad = |(k, v, _): &(RawTensor, RawTensor, usize)| ChunkGrad {
+                    dk: zeros(k).unwrap(),
+                    dv: zeros(v).unwrap(),
+                };
+                inputs.chunks.iter().map(grad).collect()
+            };
+            let backward = |part: &Inputs, grads: &mut [GradRows<'_>]| {
+                let (scale, offset) = (part.scale, part.offset);
+                let views = part.views();
+                attend_backward(&part.q, &views, &out, &lse, &dout, scale, offset, grads).unwrap()
+            };
+            let (rows, near) = part(&inputs, cut, false);
+            let mut sums = zeros(&inputs);
+            let mut grads: Vec<_> =
+                sums.iter_mut().zip(rows).map(|(grad, rows)| GradRows { grad, rows }).collect();
+            let near_dq = backward(&near, &mut grads);
+            // The far part is summed elsewhere.
+            let (rows, far) = part(&inputs, cut, true);
+            let mut apart = zeros(&far);
+            let far_dq =
+                backward(&far, &mut apart.iter_mut().map(GradRows::all).collect::<Vec<_>>());
+            for ((grad, rows), part) in sums.iter_mut().zip(rows).zip(&apart) {
+                GradRows { grad, rows }.add(&part.dk, &part.dv).unwrap();
+            }
+            let tolerance = tolerance(dtype);
+            assert_close(&binary(Binary::Add, &near_dq, &far_dq).unwrap(), &expected.dq, tolerance);
+            let mut start = 0;
+            for ChunkGrad { dk, dv } in &sums {
+                let end = start + dk.elem_count();
+                assert_close(dk, &expected.dk[start..end], tolerance);
+                assert_close(dv, &expected.dv[start..end], tolerance);
+                start = end;
+            }
+        }
+    }
+}
+
+#[test]
+fn partial_results_that_do_not_fit_are_refused() {
+    let x = |dims: &[usize]| random(dims, 1, DType::F32);
+    let (mut out, mut lse) = (x(&[3, 2, 4]), x(&[2, 3]));
+    assert!(merge(&mut out, &mut lse, &x(&[3, 2, 4]), &x(&[3, 2])).is_err());
+    assert!(merge(&mut out, &mut lse, &x(&[2, 2, 4]), &x(&[2, 3])).is_err());
+    assert!(merge(&mut out, &mut x(&[3, 2]), &x(&[3, 2, 4]), &x(&[3, 2])).is_err());
+    assert!(merge(&mut x(&[6, 4]), &mut lse, &x(&[6, 4]), &x(&[2, 3])).is_err());
+    let mut grad = ChunkGrad { dk: x(&[5, 2, 4]), dv: x(&[5, 2, 4]) };
+    let mut rows = GradRows { grad: &mut grad, rows: 2..5 };
+    assert!(rows.add(&x(&[3, 2, 4]), &x(&[3, 2, 4])).is_ok());
+    assert!(rows.add(&x(&[2, 2, 4]), &x(&[3, 2, 4])).is_err());
 }
 
 #[test]

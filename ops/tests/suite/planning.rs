@@ -2,7 +2,7 @@
 
 use slimpipe_allocator::{Memory, Recorder, UnitId};
 use slimpipe_ops as ops;
-use slimpipe_ops::attention::{Chunk, ChunkGrad};
+use slimpipe_ops::attention::{Chunk, ChunkGrad, GradRows};
 use slimpipe_ops::elementwise::Binary;
 use slimpipe_ops::rope::RopeTable;
 use slimpipe_ops::unary::Unary;
@@ -102,7 +102,7 @@ fn attention_rope_and_the_loss() {
         ops::attention::attend(&turned, &chunks, 1.0, 0)?;
         let (out, lse) = ops::attention::attend(&q, &chunks, 1.0, 0)?;
         let mut grad = ChunkGrad { dk: heads()?, dv: heads()? };
-        let grads = &mut [&mut grad];
+        let grads = &mut [GradRows::all(&mut grad)];
         ops::attention::attend_backward(&q, &chunks, &out, &lse, &turned, 1.0, 0, grads)?;
 
         let (x, w) = (zeros(&[6, 4], device)?, zeros(&[5, 4], device)?);

@@ -1,7 +1,7 @@
 //! Results do not depend on how many threads share an operation, bit for bit.
 
 use slimpipe_ops as ops;
-use slimpipe_ops::attention::{Chunk, ChunkGrad};
+use slimpipe_ops::attention::{Chunk, ChunkGrad, GradRows};
 use slimpipe_ops::elementwise::Binary;
 use slimpipe_ops::rope::RopeTable;
 use slimpipe_runtime::{DType, Device, RawTensor, Result, Shape, team};
@@ -86,7 +86,7 @@ fn attention_and_rope() {
             &x(5),
             0.2,
             150,
-            &mut grads.iter_mut().collect::<Vec<_>>(),
+            &mut grads.iter_mut().map(GradRows::all).collect::<Vec<_>>(),
         )?;
         let mut all = vec![q, out, lse, dq];
         all.extend(grads.into_iter().flat_map(|grad| [grad.dk, grad.dv]));

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::block::{
     Block, KEYS, Product, Queries, Sizes, lanes_of_queries, softmax_block, visible_blocks,
 };
+use super::merge::weights;
 use super::{Chunk, Rows, RowsMut, Shape};
 use crate::cpu::micro::{Multiply, Path, Strides};
 use crate::cpu::scratch::Buffer;
@@ -203,10 +204,9 @@ impl<T: Multiply> Results<T> {
                 let mut new_part = if seen { 1.0 / sum } else { 0.0 };
                 let mut total = new;
                 if self.merge && *lse > f32::NEG_INFINITY {
-                    let top = lse.max(new);
-                    total = top + ((*lse - top).exp() + (new - top).exp()).ln();
-                    old_part = (*lse - total).exp();
-                    new_part *= (new - total).exp();
+                    let (both, old, own) = weights(*lse, new);
+                    (total, old_part) = (both, old);
+                    new_part *= own;
                 }
                 *lse = total;
                 let from = &scratch.rows[lane * sizes.dim..][..shape.head_dim];

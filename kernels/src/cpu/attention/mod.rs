@@ -18,11 +18,13 @@
 mod backward;
 mod block;
 mod forward;
+mod merge;
 #[cfg(test)]
 mod tests;
 
 pub use backward::backward;
 pub use forward::forward;
+pub use merge::merge;
 
 use super::micro::Multiply;
 
