@@ -68,6 +68,14 @@ pub enum CommError {
         /// Ranks in the group.
         size: u32,
     },
+    /// A mesh of another size than the group it is laid over.
+    #[error("a mesh of {expected} ranks is laid over {size}; launch as many ranks as the mesh has")]
+    WrongSize {
+        /// Ranks in the group.
+        size: u32,
+        /// Ranks of the mesh.
+        expected: u32,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread for rank {rank}: {reason}")]
     Spawn {

@@ -5,22 +5,37 @@
 
 mod error;
 pub mod local;
+mod mesh;
 mod payload;
+mod share;
 mod tag;
 
 use std::sync::Arc;
 
 pub use error::CommError;
+pub use mesh::{Axis, Mesh};
 pub use payload::Payload;
+pub use share::{pieces, share};
 pub use tag::{Lane, Tag};
 
 /// Bytes of one block of a large transfer: what it costs in memory on top of its operands.
 const BLOCK: usize = 256 << 10;
 
+/// How numbers of several ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// Their sum, added in rank order.
+    Sum,
+    /// The largest; NaN if one is.
+    Max,
+}
+
 /// One rank's end of a group of ranks.
 ///
-/// All ranks must call the same collectives in the same order. Every call fails once another rank
-/// has failed; none hangs.
+/// All ranks of a group must call the same collectives in the same order. What one group does never
+/// waits for another's: a rank may use two of its groups from two threads. Every call fails once
+/// another rank has failed, of this group or not; none hangs. Errors name ranks as the group of all
+/// ranks numbers them.
 pub trait Communicator: Send {
     /// This rank.
     fn rank(&self) -> u32;
@@ -53,6 +68,42 @@ pub trait Communicator: Send {
     /// # Errors
     /// Another rank failed, or does something else.
     fn gather(&mut self, bytes: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, CommError>;
+
+    /// Divides the group: ranks with the same `color` are a new group, in the order of their `key`
+    /// (then of their rank here), with lanes and collectives of its own. A split with one color for
+    /// all gives the same group once more, for another thread.
+    ///
+    /// # Errors
+    /// Another rank failed, or does something else.
+    fn split(&mut self, color: u32, key: u32) -> Result<Box<dyn Communicator>, CommError>;
+
+    /// Reduces `parts`, a flat space that has the same shape on all ranks, so that each rank has the
+    /// result in its own [`share`]; what is in the others' shares is of no use afterwards. Numbers
+    /// are taken in rank order: results do not depend on who comes when.
+    ///
+    /// # Errors
+    /// Another rank failed, or has parts of other lengths.
+    fn reduce_scatter_f32(
+        &mut self,
+        op: Reduction,
+        parts: &mut [&mut [f32]],
+    ) -> Result<(), CommError>;
+
+    /// Completes `parts`, a flat space of elements of `width` bytes that has the same shape on all
+    /// ranks and to which each rank contributes its own [`share`].
+    ///
+    /// # Errors
+    /// Another rank failed, or has parts of other lengths.
+    fn all_gather(&mut self, width: usize, parts: &mut [&mut [u8]]) -> Result<(), CommError>;
+
+    /// Reduces `values` over all ranks, in rank order, so that all get the same bits.
+    ///
+    /// # Errors
+    /// Another rank failed, or has another length.
+    fn all_reduce_f32(&mut self, op: Reduction, values: &mut [f32]) -> Result<(), CommError> {
+        self.reduce_scatter_f32(op, &mut [&mut *values])?;
+        self.all_gather(size_of::<f32>(), &mut [bytemuck::cast_slice_mut(values)])
+    }
 
     /// Waits for all ranks.
     ///

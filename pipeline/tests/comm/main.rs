@@ -2,6 +2,7 @@
 
 mod collectives;
 mod failures;
+mod groups;
 mod messages;
 mod toy;
 mod watchdog;

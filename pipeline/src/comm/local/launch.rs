@@ -25,7 +25,8 @@ where
     E: From<CommError> + Display + Send,
 {
     let comms = LocalComm::group(size, capacity);
-    let Some(group) = comms.first().map(|comm| comm.group.clone()) else { return Ok(Vec::new()) };
+    let Some(comm) = comms.first() else { return Ok(Vec::new()) };
+    let world = comm.group.world().clone();
     let run = |comm: LocalComm| {
         let rank = comm.rank;
         let told = || body(comm).map_err(|error| (error.to_string(), error));
@@ -36,11 +37,11 @@ where
         });
         match outcome {
             Ok(result) => {
-                group.leave(rank);
+                world.leave(rank);
                 Ok(result)
             }
             Err((reason, error)) => {
-                group.fail(rank, reason);
+                world.fail(rank, reason);
                 Err(error)
             }
         }
@@ -51,7 +52,7 @@ where
             let rank = comm.rank;
             let thread = thread::Builder::new().name(format!("rank-{rank}"));
             thread.spawn_scoped(scope, move || run(comm)).map_err(|error| {
-                group.fail(rank, error.to_string());
+                world.fail(rank, error.to_string());
                 CommError::Spawn { rank, reason: error.to_string() }
             })
         };
@@ -62,7 +63,7 @@ where
             .map(|thread| thread?.join().unwrap_or_else(|p| resume_unwind(p)))
             .collect()
     });
-    if let Some(rank) = group.failed()
+    if let Some(rank) = world.failed()
         && let Err(error) = results.swap_remove(rank as usize)
     {
         return Err(error);

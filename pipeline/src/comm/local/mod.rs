@@ -1,24 +1,28 @@
 //! Ranks that are threads of one process.
 //!
 //! A message is a handle: the receiver copies the bytes out of the sender's memory into the place
-//! it named, once, and hands the handle back, so that the sender's thread frees it. One lock per
-//! group is enough, for it is never held while bytes are copied or freed; each rank sleeps on a
-//! condition of its own, so that only those wake who can go on.
+//! it named, once, and hands the handle back, so that the sender's thread frees it. Collectives on
+//! memory work in place: each rank reads what it needs from the others' memory, which stays theirs
+//! until all have what they need.
 
-mod group;
+mod in_place;
 mod launch;
+mod meeting;
+mod window;
+mod world;
 
-use std::sync::Arc;
-
-use group::{Group, Part};
 pub use launch::launch;
+use meeting::Part;
+use world::{Group, World};
 
-use super::{CommError, Communicator, Payload, Tag};
+use super::{CommError, Communicator, Payload, Reduction, Tag};
 
 /// One rank's end of a group of threads.
 pub struct LocalComm {
     rank: u32,
-    group: Arc<Group>,
+    group: Group,
+    /// Splits so far.
+    splits: u32,
 }
 
 impl LocalComm {
@@ -27,13 +31,13 @@ impl LocalComm {
     ///
     /// The failure of a rank reaches the others only if [`launch`] runs them.
     pub fn group(size: u32, capacity: usize) -> Vec<Self> {
-        let group = Arc::new(Group::new(size, capacity.max(1)));
-        (0..size).map(|rank| Self { rank, group: group.clone() }).collect()
+        let world = World::new(size, capacity.max(1));
+        (0..size).map(|rank| Self { rank, group: world.group(), splits: 0 }).collect()
     }
 
-    /// Bytes that all receives of the group copied so far.
+    /// Bytes that all receives of all ranks copied so far.
     pub fn bytes_copied(&self) -> u64 {
-        self.group.bytes_copied()
+        self.group.world().bytes_copied()
     }
 
     fn check(&self, rank: u32) -> Result<(), CommError> {
@@ -62,8 +66,9 @@ impl Communicator for LocalComm {
 
     fn recv(&mut self, from: u32, tag: Tag, into: &mut [u8]) -> Result<(), CommError> {
         self.check(from)?;
-        let (rank, expected) = (self.rank, tag);
-        let (got, payload) = self.group.pop(from, rank, tag.lane())?;
+        let (got, payload) = self.group.pop(from, self.rank, tag.lane())?;
+        let (sender, expected) = (from, tag);
+        let [rank, from] = [self.rank, from].map(|rank| self.group.member(rank));
         let result = match payload.bytes() {
             Ok(bytes) if got == expected && bytes.len() == into.len() => {
                 into.copy_from_slice(bytes);
@@ -75,12 +80,12 @@ impl Communicator for LocalComm {
             }
             Err(reason) => {
                 // The sender broke off, and its own error, soon to come, is the one to report.
-                self.group.tell(rank);
+                self.group.world().tell(rank);
                 Err(CommError::Unreadable { rank, from, tag, reason })
             }
         };
         let copied = if result.is_ok() { into.len() } else { 0 };
-        self.group.give_back(from, payload, copied);
+        self.group.give_back(sender, payload, copied);
         result
     }
 
@@ -104,5 +109,34 @@ impl Communicator for LocalComm {
         self.group.meet(self.rank, Part::Bytes(bytes), |parts| {
             is_root.then(|| parts.iter_mut().filter_map(take).collect())
         })
+    }
+
+    fn split(&mut self, color: u32, key: u32) -> Result<Box<dyn Communicator>, CommError> {
+        let mut members: Vec<(u32, u32)> =
+            self.group.meet(self.rank, Part::Split(color, key), |parts| {
+                let alike = |(rank, part): (u32, &Option<Part>)| match part {
+                    Some(Part::Split(theirs, key)) if *theirs == color => Some((*key, rank)),
+                    _ => None,
+                };
+                (0..).zip(parts.iter()).filter_map(alike).collect()
+            })?;
+        members.sort_unstable();
+        let members: Vec<u32> = members.into_iter().map(|(_, rank)| rank).collect();
+        let rank = members.iter().take_while(|&&rank| rank != self.rank).count() as u32;
+        let group = self.group.split(self.splits, color, &members);
+        self.splits += 1;
+        Ok(Box::new(Self { rank, group, splits: 0 }))
+    }
+
+    fn reduce_scatter_f32(
+        &mut self,
+        op: Reduction,
+        parts: &mut [&mut [f32]],
+    ) -> Result<(), CommError> {
+        self.group.reduce_scatter(self.rank, op, parts)
+    }
+
+    fn all_gather(&mut self, width: usize, parts: &mut [&mut [u8]]) -> Result<(), CommError> {
+        self.group.all_gather(self.rank, width, parts)
     }
 }

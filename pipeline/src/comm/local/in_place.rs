@@ -1,0 +1,93 @@
+//! Collectives on memory that stays where it is: each rank reads what it needs from the others'.
+
+use super::window::Window;
+use super::world::Group;
+use crate::comm::{CommError, Reduction, pieces, share};
+
+/// Elements that are reduced at a time: they stay in the nearest cache.
+const BLOCK: usize = 2048;
+
+impl Reduction {
+    fn call(self) -> &'static str {
+        match self {
+            Self::Sum => "a reduce-scatter (sum)",
+            Self::Max => "a reduce-scatter (max)",
+        }
+    }
+
+    fn apply(self, into: &mut [f32], other: &[f32]) {
+        let both = into.iter_mut().zip(other);
+        match self {
+            Self::Sum => both.for_each(|(into, other)| *into += other),
+            // Not `f32::max`, which loses a NaN.
+            Self::Max => both.for_each(|(into, &other)| {
+                if other > *into || other.is_nan() {
+                    *into = other;
+                }
+            }),
+        }
+    }
+}
+
+impl Group {
+    /// Reduces rank `rank`'s share of all ranks' `parts`, in rank order, into its own.
+    pub(super) fn reduce_scatter(
+        &self,
+        rank: u32,
+        op: Reduction,
+        parts: &mut [&mut [f32]],
+    ) -> Result<(), CommError> {
+        let size = self.size();
+        if size == 1 {
+            return Ok(());
+        }
+        self.meet_in_place(rank, op.call(), Window::of_f32(parts), |windows| {
+            let own = &windows[rank as usize];
+            let mut reduced = [0f32; BLOCK];
+            for (part, piece) in pieces(own.lens(), share(own.len(), size, rank)) {
+                for start in piece.clone().step_by(BLOCK) {
+                    let block = start..piece.end.min(start + BLOCK);
+                    let reduced = &mut reduced[..block.len()];
+                    for (number, window) in windows.iter().enumerate() {
+                        // SAFETY: no owner returns before all ranks have done this. Of every
+                        // window a rank reads its own share only, and in its own window alone it
+                        // writes, to that share too: nobody writes to what another reads.
+                        let theirs = unsafe { window.read(part, block.clone()) };
+                        match number {
+                            0 => reduced.copy_from_slice(theirs),
+                            _ => op.apply(reduced, theirs),
+                        }
+                    }
+                    // SAFETY: as above; nothing of this window is borrowed any more.
+                    unsafe { own.write(part, block) }.copy_from_slice(reduced);
+                }
+            }
+        })
+    }
+
+    /// Copies every other rank's share of its `parts` into rank `rank`'s.
+    pub(super) fn all_gather(
+        &self,
+        rank: u32,
+        width: usize,
+        parts: &mut [&mut [u8]],
+    ) -> Result<(), CommError> {
+        let size = self.size();
+        if size == 1 {
+            return Ok(());
+        }
+        let window = Window::of_bytes(parts, width);
+        self.meet_in_place(rank, "an all-gather", window, |windows| {
+            let own = &windows[rank as usize];
+            for (from, window) in (0..size).zip(windows).filter(|(from, _)| *from != rank) {
+                for (part, piece) in pieces(own.lens(), share(own.len(), size, from)) {
+                    // SAFETY: no owner returns before all ranks have done this. Of a window, other
+                    // ranks read its owner's share, and the owner writes to the rest of it.
+                    let theirs: &[u8] = unsafe { window.read(part, piece.clone()) };
+                    // SAFETY: as above; this is another rank's share in this rank's window.
+                    unsafe { own.write(part, piece) }.copy_from_slice(theirs);
+                }
+            }
+        })
+    }
+}
