@@ -185,6 +185,9 @@ impl<S: Stage> Pipeline<S> {
                 Err(self.out_of_order("the exchange", unit))
             }
             Action::Help(_) => Ok(()),
+            Action::VocabEmbed(unit)
+            | Action::VocabHead(unit)
+            | Action::VocabEmbedBackward(unit) => Err(self.out_of_order("the vocabulary", unit)),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
             Action::OptimizerStep => Ok(()),

@@ -87,6 +87,14 @@ pub enum Action {
     },
     /// Run what was to be attended for others, without a unit of one's own.
     Help(Pass),
+    /// Look up the input of a unit of the first stage, every rank in its part of the vocabulary.
+    VocabEmbed(Unit),
+    /// Run the output layer and the loss on the output of a unit of the last stage, and give the
+    /// gradient of that output, every rank with its part of the vocabulary.
+    VocabHead(Unit),
+    /// Add the gradient of the input of a unit of the first stage to that of the embedding, every
+    /// rank in its part of the vocabulary.
+    VocabEmbedBackward(Unit),
     /// Add the gradients of a parameter that the first and the last stage share, if there is one.
     ReduceTied {
         /// The rank with the other copy.
@@ -110,6 +118,9 @@ impl fmt::Display for Action {
             Self::Ship { unit, part, to, pass } => write!(f, "x{pass}{unit}/{part}>{to}"),
             Self::Attend { unit, part, from, pass } => write!(f, "x{pass}{unit}/{part}<{from}"),
             Self::Help(pass) => write!(f, "h{pass}"),
+            Self::VocabEmbed(unit) => write!(f, "ve{unit}"),
+            Self::VocabHead(unit) => write!(f, "vh{unit}"),
+            Self::VocabEmbedBackward(unit) => write!(f, "vb{unit}"),
             Self::ReduceTied { peer } => write!(f, "tied@{peer}"),
             Self::OptimizerStep => write!(f, "step"),
         }

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
 use super::builders::{Builder, SlimPipe, builder};
-use super::exchange::{Exchange, LockStep, Table, Weave};
+use super::exchange::{Exchange, Table};
+use super::lock_step::LockStep;
 use super::program::{Order, Program};
 use super::size::Size;
+use super::vocabulary::Collectives;
+use super::weave::Weave;
 use super::{Placement, ScheduleError, ScheduleKind};
 
 /// A pipeline schedule: what every rank runs in one step.
@@ -16,11 +19,13 @@ pub struct Schedule {
     exchange: Exchange,
     /// None where nothing is exchanged.
     moves: Option<Arc<Table>>,
+    vocabulary: bool,
 }
 
 impl PartialEq for Schedule {
     fn eq(&self, other: &Self) -> bool {
-        (self.kind, self.size, self.exchange) == (other.kind, other.size, other.exchange)
+        let key = |of: &Self| (of.kind, of.size, of.exchange, of.vocabulary);
+        key(self) == key(other)
     }
 }
 
@@ -42,7 +47,8 @@ impl Schedule {
         let size = Size { ranks, slices, microbatches, chunks };
         let builder = builder(kind, size)?;
         let placement = builder.placement(size);
-        Ok(Self { kind, size, builder, placement, exchange: Exchange::Off, moves: None })
+        let (exchange, moves, vocabulary) = (Exchange::Off, None, false);
+        Ok(Self { kind, size, builder, placement, exchange, moves, vocabulary })
     }
 
     /// The same schedule with attention shared among ranks as `exchange` says.
@@ -69,12 +75,30 @@ impl Schedule {
         self.exchange
     }
 
+    /// The same schedule with embedding, output layer and loss on all ranks, each with its part of the
+    /// vocabulary, or (`false`) on those of the first and the last stage.
+    ///
+    /// # Errors
+    /// A schedule whose ranks do not run in lock step: they would wait for each other at every unit.
+    pub fn with_vocabulary(mut self, shared: bool) -> Result<Self, ScheduleError> {
+        if shared && self.builder.in_step().is_none() {
+            return Err(ScheduleError::VocabularyKind { kind: self.kind.name() });
+        }
+        self.vocabulary = shared;
+        Ok(self)
+    }
+
+    /// Whether every rank has a part of the vocabulary.
+    pub fn vocabulary(&self) -> bool {
+        self.vocabulary
+    }
+
     /// When ranks run what, as long as units cost the same; `None` for schedules that do not keep
     /// their ranks in lock step.
     pub fn lock_step(&self) -> Option<LockStep> {
-        let Size { ranks, microbatches, .. } = self.size;
-        let keeps = self.kind == ScheduleKind::SlimPipe;
-        keeps.then(|| LockStep::new(ranks, microbatches, self.size.per_microbatch()))
+        let ranks = self.size.ranks;
+        let first = self.builder.in_step()?.warm_up(ranks - 1);
+        Some(LockStep::new(ranks, first, self.size.units()))
     }
 
     /// Which schedule this is.
@@ -130,8 +154,17 @@ impl Schedule {
     }
 
     /// The program of `rank`: its order, with messages where a neighbouring stage is on another rank
-    /// (a neighbour on the same rank hands over in memory), what is exchanged, and what ends a step.
+    /// (a neighbour on the same rank hands over in memory), what ranks do together, and what ends a
+    /// step.
     pub fn program(&self, rank: u32) -> Program<'_> {
-        Program::new(self, rank, self.moves.as_deref().map(|moves| Weave::new(moves, rank)))
+        let moves = self.moves.as_deref();
+        let together = moves.is_some() || self.vocabulary;
+        let clock = self.lock_step().filter(|_| together);
+        let weave = clock.map(|clock| {
+            let order = self.builder.in_step().filter(|_| self.vocabulary);
+            let vocabulary = order.map(|order| Collectives::new(clock, order, &self.placement));
+            Weave::new(clock, rank, moves, vocabulary)
+        });
+        Program::new(self, rank, weave)
     }
 }

@@ -102,6 +102,14 @@ pub enum ScheduleError {
         /// Ranks.
         ranks: u32,
     },
+    /// A shared vocabulary for a schedule whose ranks are not in lock step.
+    #[error(
+        "ranks share the vocabulary in lock step, which schedule {kind} does not keep: set parallel.vocabulary to false, or parallel.schedule to slimpipe, interleaved-1f1b, gpipe or terapipe"
+    )]
+    VocabularyKind {
+        /// The schedule.
+        kind: &'static str,
+    },
     /// An action that breaks a rule.
     #[error("rank {rank}, action {index} ({action}): {what}")]
     Broken {

@@ -1,9 +1,10 @@
-//! A rank's program: its order of units, with the messages around each, what is exchanged, and what
-//! ends a step.
+//! A rank's program: its order of units, with the messages around each, what ranks do together, and
+//! what ends a step.
 
 use std::collections::VecDeque;
 
-use super::exchange::{Pass, Weave};
+use super::exchange::Pass;
+use super::weave::Weave;
 use super::{Action, Schedule};
 
 /// The order in which a rank runs forwards and backwards, without messages.
@@ -28,20 +29,21 @@ pub struct Program<'a> {
     schedule: &'a Schedule,
     rank: u32,
     order: Order<'a>,
-    exchange: Option<Weave<'a>>,
+    /// What the rank does besides, if ranks do anything together.
+    weave: Option<Weave<'a>>,
     /// What is left of the unit at hand: messages in, the work, a message out.
     actions: VecDeque<Action>,
     ended: bool,
 }
 
 impl<'a> Program<'a> {
-    pub(super) fn new(schedule: &'a Schedule, rank: u32, exchange: Option<Weave<'a>>) -> Self {
+    pub(super) fn new(schedule: &'a Schedule, rank: u32, weave: Option<Weave<'a>>) -> Self {
         let (order, actions) = (schedule.order(rank), VecDeque::new());
-        Self { schedule, rank, order, exchange, actions, ended: false }
+        Self { schedule, rank, order, weave, actions, ended: false }
     }
 
     /// Adds `work` with what goes along with it: messages where a neighbouring stage is on another
-    /// rank (one on the same rank is handed the tensor in memory), and what is exchanged.
+    /// rank (one on the same rank is handed the tensor in memory), and what ranks do together.
     fn push(&mut self, work: Action) {
         let (rank, placement) = (self.rank, self.schedule.placement());
         let elsewhere = |at: Option<(u32, u32)>| at.map(|(peer, _)| peer).filter(|&p| p != rank);
@@ -60,23 +62,21 @@ impl<'a> Program<'a> {
             ),
             _ => return self.actions.push_back(work),
         };
-        let mut along = VecDeque::new();
-        if let Some(exchange) = &mut self.exchange {
-            exchange.before(pass, &mut self.actions, &mut along);
+        match &mut self.weave {
+            Some(weave) => weave.unit(pass, &mut self.actions, receive, work, send),
+            None => self.actions.extend(receive.into_iter().chain([work]).chain(send)),
         }
-        self.actions.extend(receive);
-        self.actions.append(&mut along);
-        self.actions.push_back(work);
-        self.actions.extend(send);
     }
 
     /// Adds what comes after the last unit.
     fn push_end(&mut self) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.rest(&mut self.actions);
+        if let Some(weave) = &mut self.weave {
+            weave.rest(&mut self.actions);
         }
-        let tied = self.schedule.placement().other_end(self.rank);
-        self.actions.extend(tied.map(|peer| Action::ReduceTied { peer }));
+        if !self.schedule.vocabulary() {
+            let tied = self.schedule.placement().other_end(self.rank);
+            self.actions.extend(tied.map(|peer| Action::ReduceTied { peer }));
+        }
         self.actions.push_back(Action::OptimizerStep);
         self.ended = true;
     }

@@ -4,8 +4,9 @@
 //! two parts of it, for the input and for the weights; `ra0.3:1<2` receives its input from rank 2,
 //! `sa..>2` sends its output, `rg` and `sg` do so with gradients; `xf0.3:1/0-4>2` lets rank 2 attend
 //! to half chunks 0 to 3 of the unit's prefix in forward, `xf0.3:1/0-4<0` does so for rank 0, `xb` in
-//! backward, and `hf` and `hb` do it without a unit of one's own; `tied@3` adds tied gradients with
-//! rank 3; `step` is the optimizer's.
+//! backward, and `hf` and `hb` do it without a unit of one's own; `ve0.3:0` embeds a slice, every rank
+//! in its part of the vocabulary, `vh0.3:1` runs the output layer, and `vb0.3:0` adds to the gradient
+//! of the embedding; `tied@3` adds tied gradients with rank 3; `step` is the optimizer's.
 
 use std::fmt::Write;
 
@@ -179,6 +180,12 @@ impl<'a> Cursor<'a> {
             Ok(Action::Help(Pass::Forward))
         } else if self.take("hb") {
             Ok(Action::Help(Pass::Backward))
+        } else if self.take("ve") {
+            self.unit().map(Action::VocabEmbed)
+        } else if self.take("vh") {
+            self.unit().map(Action::VocabHead)
+        } else if self.take("vb") {
+            self.unit().map(Action::VocabEmbedBackward)
         } else if self.take("tied@") {
             self.number().map(|peer| Action::ReduceTied { peer })
         } else if self.take("step") {

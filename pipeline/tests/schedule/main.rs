@@ -6,3 +6,4 @@ mod orders;
 mod sample;
 mod text;
 mod verifier;
+mod vocabulary;

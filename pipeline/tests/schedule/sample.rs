@@ -31,12 +31,17 @@ pub fn exchanging(exchange: Exchange, p: u32, n: u32, m: u32, v: u32) -> Schedul
     schedule.with_exchange(exchange).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Any schedule of moderate size, and slimpipe's with any exchange.
+/// The schedule with a part of the vocabulary on every rank.
+pub fn sharing(schedule: Schedule) -> Schedule {
+    schedule.with_vocabulary(true).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Any schedule of moderate size, with and without a shared vocabulary where it can have one, and slimpipe's with any exchange.
 pub fn any_schedule() -> impl Strategy<Value = Schedule> {
     let kind = prop::sample::select(ScheduleKind::ALL.to_vec());
     let exchange = prop::sample::select(Exchange::ALL.to_vec());
     let size = (1u32..9, 1u32..17, 1u32..7, 1u32..5);
-    (kind, size, exchange).prop_map(|(kind, (p, n, m, v), exchange)| match kind {
+    let plain = (kind, size, exchange).prop_map(|(kind, (p, n, m, v), exchange)| match kind {
         ScheduleKind::SlimPipe if exchange != Exchange::Off => {
             exchanging(exchange, p, n.max(p), m, v)
         }
@@ -49,5 +54,7 @@ pub fn any_schedule() -> impl Strategy<Value = Schedule> {
         ScheduleKind::Interleaved => schedule(kind, p, 1, m * p, v),
         ScheduleKind::ZbH1 => schedule(kind, p, 1, n * m, 1),
         ScheduleKind::ZbV | ScheduleKind::VHalf => schedule(kind, p, 1, n * m, 2),
-    })
+    });
+    (plain, any::<bool>())
+        .prop_map(|(plain, shared)| plain.clone().with_vocabulary(shared).unwrap_or(plain))
 }

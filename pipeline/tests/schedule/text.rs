@@ -6,7 +6,7 @@ use slimpipe_pipeline::schedule::{
     verify_programs,
 };
 
-use crate::sample::{any_schedule, exchanging, schedule};
+use crate::sample::{any_schedule, exchanging, schedule, sharing};
 
 fn any_action() -> impl Strategy<Value = Action> {
     let number = prop_oneof![0u32..20, any::<u32>()];
@@ -14,7 +14,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         .prop_map(|(microbatch, slice, chunk)| Unit { microbatch, slice, chunk });
     let pass = prop::sample::select(vec![Pass::Forward, Pass::Backward]);
     let part = (number.clone(), number.clone()).prop_map(|(start, end)| Part { start, end });
-    (0..13, unit, number, part, pass).prop_map(|(which, unit, peer, part, pass)| match which {
+    (0..16, unit, number, part, pass).prop_map(|(which, unit, peer, part, pass)| match which {
         0 => Action::RecvActivation { unit, from: peer },
         1 => Action::Forward(unit),
         2 => Action::SendActivation { unit, to: peer },
@@ -27,6 +27,9 @@ fn any_action() -> impl Strategy<Value = Action> {
         9 => Action::Ship { unit, part, to: peer, pass },
         10 => Action::Attend { unit, part, from: peer, pass },
         11 => Action::Help(pass),
+        12 => Action::VocabEmbed(unit),
+        13 => Action::VocabHead(unit),
+        14 => Action::VocabEmbedBackward(unit),
         _ => Action::OptimizerStep,
     })
 }
@@ -59,6 +62,16 @@ fn exchange_reads_as_documented() {
          rg0.1:0<1 xb0.1:0/0-1>1 B0.1:0 rg0.0:0<1 B0.0:0 tied@1 step\n\
          rank 1: ra0.0:0<0 xf0.1:0/0-1<0 F0.0:0 ra0.1:0<0 xf0.1:0/0-1>0 F0.1:0 \
          xb0.1:0/0-1>0 B0.1:0 sg0.1:0>0 xb0.1:0/0-1<0 B0.0:0 sg0.0:0>0 tied@0 step\n"
+    );
+}
+
+#[test]
+fn a_shared_vocabulary_reads_as_documented() {
+    let text = dump(&sharing(schedule(ScheduleKind::SlimPipe, 2, 1, 1, 1)));
+    assert_eq!(
+        text,
+        "rank 0: ve0.0:0 F0.0:0 sa0.0:0>1 vh0.0:0 rg0.0:0<1 B0.0:0 vb0.0:0 step\n\
+         rank 1: ve0.0:0 ra0.0:0<0 F0.0:0 vh0.0:0 B0.0:0 sg0.0:0>0 vb0.0:0 step\n"
     );
 }
 

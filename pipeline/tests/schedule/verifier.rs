@@ -9,7 +9,7 @@ use slimpipe_pipeline::schedule::{
     verify_programs,
 };
 
-use crate::sample::{any_schedule, exchanging, schedule};
+use crate::sample::{any_schedule, exchanging, schedule, sharing};
 
 type Programs = Vec<Vec<Action>>;
 
@@ -34,6 +34,12 @@ fn samples() -> Vec<Schedule> {
         schedule(ScheduleKind::VHalf, 3, 1, 3, 2),
         exchanging(Exchange::Paper, 3, 4, 2, 1),
         exchanging(Exchange::Balanced, 3, 3, 2, 2),
+        sharing(schedule(ScheduleKind::SlimPipe, 3, 3, 2, 1)),
+        sharing(schedule(ScheduleKind::SlimPipe, 2, 2, 2, 2)),
+        sharing(schedule(ScheduleKind::SlimPipe, 1, 2, 1, 1)),
+        sharing(schedule(ScheduleKind::Interleaved, 2, 1, 2, 2)),
+        sharing(schedule(ScheduleKind::TeraPipe, 3, 2, 1, 1)),
+        sharing(exchanging(Exchange::Balanced, 2, 3, 2, 1)),
     ]
 }
 
@@ -102,7 +108,10 @@ fn unit_of(action: &mut Action) -> Option<&mut Unit> {
         | Action::BackwardWeight(unit)
         | Action::SendGradient { unit, .. }
         | Action::Ship { unit, .. }
-        | Action::Attend { unit, .. } => Some(unit),
+        | Action::Attend { unit, .. }
+        | Action::VocabEmbed(unit)
+        | Action::VocabHead(unit)
+        | Action::VocabEmbedBackward(unit) => Some(unit),
         _ => None,
     }
 }

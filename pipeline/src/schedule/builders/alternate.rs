@@ -17,6 +17,13 @@ pub(in super::super) trait Alternating: std::fmt::Debug + Send + Sync {
     /// The `k`-th unit to run backward, the same on every rank.
     fn backward(&self, k: u64) -> Unit;
 
+    /// Whether ranks run forwards at the same time and backwards at the same time, each one unit
+    /// behind its predecessor: they do if each has two units more in flight than the next, or if
+    /// all run all their forwards first.
+    fn keeps_step(&self) -> bool {
+        false
+    }
+
     /// As [`Builder::backlog`].
     fn backlog(&self) -> u32 {
         1
@@ -35,6 +42,10 @@ impl<A: Alternating> Builder for A {
 
     fn backlog(&self) -> u32 {
         Alternating::backlog(self)
+    }
+
+    fn in_step(&self) -> Option<&dyn Alternating> {
+        self.keeps_step().then_some(self)
     }
 }
 

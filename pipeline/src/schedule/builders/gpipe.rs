@@ -35,4 +35,8 @@ impl Alternating for GPipe {
     fn backward(&self, k: u64) -> Unit {
         self.size.slice(self.units() - 1 - k)
     }
+
+    fn keeps_step(&self) -> bool {
+        true
+    }
 }

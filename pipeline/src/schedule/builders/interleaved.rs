@@ -45,4 +45,8 @@ impl Alternating for Interleaved {
         let unit = self.forward(k);
         Unit { chunk: self.size.chunks - 1 - unit.chunk, ..unit }
     }
+
+    fn keeps_step(&self) -> bool {
+        true
+    }
 }

@@ -32,6 +32,11 @@ pub(super) trait Builder: Debug + Send + Sync {
         1
     }
 
+    /// The order of units, if all ranks run them in lock step.
+    fn in_step(&self) -> Option<&dyn Alternating> {
+        None
+    }
+
     /// Which rank runs which stage.
     fn placement(&self, size: Size) -> Placement {
         Placement::around(size.ranks, size.chunks)

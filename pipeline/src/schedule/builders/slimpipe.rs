@@ -54,6 +54,10 @@ impl Alternating for SlimPipe {
         self.forward(microbatch * per_microbatch + per_microbatch - 1 - i)
     }
 
+    fn keeps_step(&self) -> bool {
+        true
+    }
+
     /// From the last rank back to the first, a chunk's output waits until the rest of its group has
     /// passed.
     fn backlog(&self) -> u32 {

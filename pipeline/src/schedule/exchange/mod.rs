@@ -1,7 +1,7 @@
 //! Attention context exchange: ranks with long prefixes let others attend to a part of them.
 //!
 //! In lock step all ranks run units of the same kind at the same time, each one unit behind its
-//! predecessor ([`LockStep`]), so each knows what the others have to do: a unit of slice i attends to
+//! predecessor ([`LockStep`](super::LockStep)), so each knows what the others have to do: a unit of slice i attends to
 //! i earlier slices and to half of its own. Loads are therefore very unequal, and a step takes as
 //! long as its heaviest rank. A [`Move`] hands over the part of a unit's attention that reads some of
 //! the oldest keys and values: the owner ships them with its queries, the helper attends and sends
@@ -13,19 +13,15 @@
 //! a slice. A slice's own triangle is one half chunk of work, an earlier slice two.
 
 mod balance;
-mod clock;
 mod layer;
 mod pairing;
 mod table;
-mod weave;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use clock::LockStep;
 pub use layer::{LayerStep, Roles, unit_steps};
 pub(super) use table::Table;
-pub(super) use weave::Weave;
 
 use super::ScheduleError;
 

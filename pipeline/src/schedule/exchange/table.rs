@@ -2,8 +2,9 @@
 
 use super::super::Unit;
 use super::super::builders::{Alternating, SlimPipe};
+use super::super::lock_step::LockStep;
 use super::super::size::Size;
-use super::{Exchange, LockStep, Move, Pass};
+use super::{Exchange, Move, Pass};
 
 /// The moves of every step, by rank.
 ///
@@ -11,7 +12,7 @@ use super::{Exchange, LockStep, Move, Pass};
 /// can be at within a microbatch; then one for each step in which the pipeline fills or drains.
 #[derive(Debug)]
 pub(in super::super) struct Table {
-    pub clock: LockStep,
+    clock: LockStep,
     size: Size,
     order: SlimPipe,
     /// By entry and rank: where its moves begin in `moves`.
@@ -24,7 +25,7 @@ impl Table {
     /// The moves of `exchange` among ranks that run units in `order`.
     pub fn new(exchange: Exchange, size: Size, order: SlimPipe) -> Self {
         let per_microbatch = size.per_microbatch();
-        let clock = LockStep::new(size.ranks, size.microbatches, per_microbatch);
+        let clock = LockStep::new(size.ranks, per_microbatch, size.units());
         let mut table = Self { clock, size, order, starts: vec![0], moves: Vec::new() };
         // A rank is one unit behind the one before it, around the end of the microbatch.
         for place in 0..per_microbatch {

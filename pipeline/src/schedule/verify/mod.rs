@@ -8,11 +8,13 @@
 mod exchange;
 mod rules;
 mod transfer;
+mod vocabulary;
 
 use std::collections::{HashMap, VecDeque};
 
 use rules::Rules;
 use transfer::{Channel, Message, Transfer, transfers};
+use vocabulary::{Together, collective};
 
 use super::{Action, Schedule, ScheduleError};
 
@@ -57,7 +59,8 @@ pub fn verify_programs<P: IntoIterator<Item = Action>>(
         let (programs, ranks) = (ranks.len(), schedule.ranks());
         return Err(ScheduleError::WrongRanks { programs, ranks });
     }
-    Group { ranks, channels: HashMap::new(), capacity, channel_peak: 0 }.run()
+    let together = Together::new(ranks.len());
+    Group { ranks, together, channels: HashMap::new(), capacity, channel_peak: 0 }.run()
 }
 
 struct Rank<'a, I> {
@@ -73,6 +76,7 @@ struct Rank<'a, I> {
 
 struct Group<'a, I> {
     ranks: Vec<Rank<'a, I>>,
+    together: Together,
     /// Messages under way.
     channels: HashMap<Channel, VecDeque<Message>>,
     capacity: usize,
@@ -87,14 +91,18 @@ impl<'a, I: Iterator<Item = Action>> Rank<'a, I> {
     }
 
     /// Judges the action at hand when the rank comes to it.
-    fn begin(&mut self, rank: u32, action: Action) -> Result<(), String> {
-        if !std::mem::replace(&mut self.begun, true) {
-            let roles = self.rules.check(action)?;
-            let transfers_of_it = &mut self.transfers;
-            transfers(action, rank, &roles, &self.rules, |transfer| {
-                transfers_of_it.push_back(transfer)
-            });
+    fn begin(&mut self, rank: u32, action: Action, together: &mut Together) -> Result<(), String> {
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(());
         }
+        let roles = self.rules.check(action)?;
+        if collective(action).is_some() {
+            together.begin(rank, action)?;
+        }
+        let transfers_of_it = &mut self.transfers;
+        transfers(action, rank, &roles, &self.rules, |transfer| {
+            transfers_of_it.push_back(transfer)
+        });
         Ok(())
     }
 
@@ -135,7 +143,7 @@ impl<I: Iterator<Item = Action>> Group<'_, I> {
         let index = state.index;
         let broken = |what| ScheduleError::Broken { rank, index, action, what };
         state.waiting = None;
-        state.begin(rank, action).map_err(broken)?;
+        state.begin(rank, action, &mut self.together).map_err(broken)?;
         while let Some(&transfer) = self.ranks[rank as usize].transfers.front() {
             if let Some(channel) = self.transfer(transfer, ready).map_err(broken)? {
                 self.ranks[rank as usize].waiting = Some(channel);

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::exchange::Roles;
 use super::super::{Action, Schedule, Unit};
 use super::exchange::Announced;
+use super::vocabulary::Parts;
 
 /// One microbatch on one chunk, between its first forward and its last backward.
 #[derive(Default)]
@@ -36,6 +37,9 @@ pub(super) struct Rules<'a> {
     tied: bool,
     stepped: bool,
     announced: Announced<'a>,
+    vocabulary: Parts<'a>,
+    /// The unit whose input was embedded for it right now.
+    embedded: Option<Unit>,
 }
 
 pub(super) type Verdict = Result<(), String>;
@@ -63,6 +67,8 @@ impl<'a> Rules<'a> {
             tied: false,
             stepped: false,
             announced: Announced::new(schedule, rank),
+            vocabulary: Parts::new(schedule),
+            embedded: None,
         }
     }
 
@@ -90,6 +96,13 @@ impl<'a> Rules<'a> {
     /// Judges the next action, and takes note of it. Gives what is exchanged along with it.
     pub(super) fn check(&mut self, action: Action) -> Result<Roles, String> {
         must(!self.stepped, || "it comes after the optimizer step".to_owned())?;
+        if let Some(unit) = self.embedded {
+            let is_due = match action {
+                Action::Forward(next) => next == unit,
+                _ => matches!(action, Action::Ship { .. } | Action::Attend { .. }),
+            };
+            must(is_due, || format!("the forward of {unit} comes right after its embedding"))?;
+        }
         self.judge(action)?;
         self.announced.check(action)
     }
@@ -121,6 +134,9 @@ impl<'a> Rules<'a> {
                 self.announced.attend(unit, part, from, pass)
             }
             Action::Help(_) => Ok(()),
+            Action::VocabEmbed(unit) => self.embed(action, unit),
+            Action::VocabHead(unit) => self.head(action, unit),
+            Action::VocabEmbedBackward(unit) => self.embed_backward(action, unit),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             Action::OptimizerStep => self.optimizer_step(),
         }
@@ -145,6 +161,10 @@ impl<'a> Rules<'a> {
         sequence.forwarded += 1;
         sequence.open += 1;
         match self.before(unit) {
+            None if self.schedule.vocabulary() => {
+                self.embedded = None;
+                must(self.inputs.remove(&unit), || "its input was not embedded".to_owned())?;
+            }
             None => {}
             Some((rank, _)) if rank != self.rank => {
                 must(self.inputs.remove(&unit), || "its input was not received".to_owned())?;
@@ -154,7 +174,7 @@ impl<'a> Rules<'a> {
                 must(self.outputs.remove(&source), || format!("{source} has not run forward"))?;
             }
         }
-        if self.after(unit).is_some() {
+        if self.after(unit).is_some() || self.schedule.vocabulary() {
             self.outputs.insert(unit);
         }
         self.in_flight += 1;
@@ -200,6 +220,9 @@ impl<'a> Rules<'a> {
             self.drained.insert(key);
         }
         match self.after(unit) {
+            None if self.schedule.vocabulary() => {
+                must(self.gradients.remove(&unit), || "its output layer has not run".to_owned())?;
+            }
             None => {}
             Some((rank, _)) if rank != self.rank => {
                 must(self.gradients.remove(&unit), || "its gradient was not received".to_owned())?;
@@ -211,7 +234,7 @@ impl<'a> Rules<'a> {
                 })?;
             }
         }
-        if self.before(unit).is_some() {
+        if self.before(unit).is_some() || self.schedule.vocabulary() {
             self.input_gradients.insert(unit);
         }
         Ok(())
@@ -242,7 +265,37 @@ impl<'a> Rules<'a> {
         })
     }
 
+    fn embed(&mut self, action: Action, unit: Unit) -> Verdict {
+        self.expect_exists(unit)?;
+        if self.vocabulary.check(action, unit)? == self.rank {
+            must(!self.has_run(unit), || "its forward has run already".to_owned())?;
+            self.inputs.insert(unit);
+            self.embedded = Some(unit);
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, action: Action, unit: Unit) -> Verdict {
+        self.expect_exists(unit)?;
+        if self.vocabulary.check(action, unit)? == self.rank {
+            must(self.outputs.remove(&unit), || "its forward has not run".to_owned())?;
+            self.gradients.insert(unit);
+        }
+        Ok(())
+    }
+
+    fn embed_backward(&mut self, action: Action, unit: Unit) -> Verdict {
+        self.expect_exists(unit)?;
+        if self.vocabulary.check(action, unit)? == self.rank {
+            must(self.input_gradients.remove(&unit), || "its backward has not run".to_owned())?;
+        }
+        Ok(())
+    }
+
     fn reduce_tied(&mut self, peer: u32) -> Verdict {
+        must(!self.schedule.vocabulary(), || {
+            "nothing is tied: every rank has its own part of the vocabulary".to_owned()
+        })?;
         let end = self.schedule.placement().other_end(self.rank);
         must(end == Some(peer), || match end {
             Some(end) => format!("the stage at the model's other end is on rank {end}"),
@@ -254,7 +307,9 @@ impl<'a> Rules<'a> {
 
     fn optimizer_step(&mut self) -> Verdict {
         self.expect_complete()?;
-        let needs_tied = self.schedule.placement().other_end(self.rank).is_some();
+        self.vocabulary.expect_complete()?;
+        let placement = self.schedule.placement();
+        let needs_tied = !self.schedule.vocabulary() && placement.other_end(self.rank).is_some();
         must(self.tied || !needs_tied, || "tied gradients were not added".to_owned())?;
         self.stepped = true;
         Ok(())
@@ -292,6 +347,18 @@ impl<'a> Rules<'a> {
             None => Ok(()),
             Some(unit) => Err(format!("the gradient of the input of {unit} was not sent")),
         }
+    }
+
+    /// The ranks of the first and of the last stage.
+    pub(super) fn ends(&self) -> (u32, u32) {
+        let placement = self.schedule.placement();
+        (placement.locate(0).0, placement.locate(placement.stages() - 1).0)
+    }
+
+    /// All ranks but this one.
+    pub(super) fn others(&self) -> impl Iterator<Item = u32> + use<> {
+        let rank = self.rank;
+        (0..self.schedule.ranks()).filter(move |&other| other != rank)
     }
 
     fn before(&self, unit: Unit) -> Option<(u32, u32)> {

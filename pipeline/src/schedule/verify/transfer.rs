@@ -26,6 +26,10 @@ pub(super) enum Kind {
     Queries,
     /// What attending for others gave.
     Partial,
+    /// Rows of an embedding or of its gradient, or of the input of the output layer or its gradient.
+    Rows,
+    /// What a rank's part of the logits comes to.
+    Sums,
 }
 
 /// Sender, receiver and kind.
@@ -85,6 +89,23 @@ pub(super) fn transfers(
             push(Transfer::Post((rank, peer, Kind::Tied), word));
             push(Transfer::Receive((peer, rank, Kind::Tied), word));
         }
+        Action::VocabEmbed(unit) => {
+            let (first, rows) = (rules.ends().0, plain(unit));
+            let receive = |from| Transfer::Receive((from, rank, Kind::Rows), rows);
+            match rank == first {
+                true => rules.others().map(receive).for_each(push),
+                false => push(Transfer::Send((rank, first, Kind::Rows), rows)),
+            }
+        }
+        Action::VocabEmbedBackward(unit) => {
+            let (first, rows) = (rules.ends().0, plain(unit));
+            let send = |to| Transfer::Send((rank, to, Kind::Rows), rows);
+            match rank == first {
+                true => rules.others().map(send).for_each(push),
+                false => push(Transfer::Receive((first, rank, Kind::Rows), rows)),
+            }
+        }
+        Action::VocabHead(unit) => head(rank, rules, plain(unit), push),
         Action::Forward(unit) => exchange(rank, (Some(unit), Pass::Forward), roles, push),
         Action::Backward(unit) => exchange(rank, (Some(unit), Pass::Backward), roles, push),
         Action::Help(pass) => exchange(rank, (None, pass), roles, push),
@@ -93,6 +114,31 @@ pub(super) fn transfers(
         | Action::Ship { .. }
         | Action::Attend { .. }
         | Action::OptimizerStep => {}
+    }
+}
+
+/// Hidden states go from the last stage's rank to all others, sums over logits from everyone to
+/// everyone (as if through that rank, which is the same to whoever waits), and gradients back.
+fn head(rank: u32, rules: &Rules<'_>, message: Message, mut push: impl FnMut(Transfer)) {
+    let last = rules.ends().1;
+    if rank != last {
+        push(Transfer::Receive((last, rank, Kind::Rows), message));
+        push(Transfer::Post((rank, last, Kind::Sums), message));
+        push(Transfer::Receive((last, rank, Kind::Sums), message));
+        push(Transfer::Send((rank, last, Kind::Rows), message));
+        return;
+    }
+    for to in rules.others() {
+        push(Transfer::Send((rank, to, Kind::Rows), message));
+    }
+    for from in rules.others() {
+        push(Transfer::Receive((from, rank, Kind::Sums), message));
+    }
+    for to in rules.others() {
+        push(Transfer::Post((rank, to, Kind::Sums), message));
+    }
+    for from in rules.others() {
+        push(Transfer::Receive((from, rank, Kind::Rows), message));
     }
 }
 

@@ -1,24 +1,25 @@
-//! The lock step of slimpipe: which unit each rank runs at which step.
+//! The lock step of slimpipe and its like: which unit each rank runs at which step.
 
 use super::Pass;
 
 /// When ranks run what, counted in units of one kind: forward step s is the s-th in which rank 0
 /// could run a forward, and rank r is then at its unit s - r; backward starts at the last rank.
-/// There are as many backward steps as forward steps, and the one is the other in reverse: at
+/// There are as many backward steps as forward steps. In slimpipe the one is the other in reverse: at
 /// backward step s each rank's unit has the same place in its microbatch as the unit that the rank
 /// runs at forward step `steps() - 1 - s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockStep {
     ranks: u64,
-    per_microbatch: u64,
+    /// Units that the last rank runs forward before its first backward.
+    first: u64,
     units: u64,
 }
 
 impl LockStep {
-    /// `ranks` ranks that run `microbatches` microbatches of `per_microbatch` units each.
-    pub fn new(ranks: u32, microbatches: u32, per_microbatch: u64) -> Self {
-        let units = u64::from(microbatches) * per_microbatch;
-        Self { ranks: u64::from(ranks), per_microbatch, units }
+    /// `ranks` ranks that run `units` units each, the last rank `first` of them forward before its
+    /// first backward.
+    pub fn new(ranks: u32, first: u64, units: u64) -> Self {
+        Self { ranks: u64::from(ranks), first, units }
     }
 
     /// Steps of one pass.
@@ -42,7 +43,8 @@ impl LockStep {
     }
 
     /// The moment of a step of `pass`, on a clock that all ranks share: backward steps begin when the
-    /// last rank has finished its first microbatch, and alternate with forward steps.
+    /// last rank has run the units that come before its first backward, and alternate with forward
+    /// steps.
     pub fn moment(&self, pass: Pass, step: u64) -> u64 {
         match pass {
             Pass::Forward => 2 * step,
@@ -66,7 +68,7 @@ impl LockStep {
 
     /// Forward steps that come before the first backward step, less one.
     fn head_start(&self) -> u64 {
-        self.per_microbatch + self.ranks - 2
+        self.first + self.ranks - 2
     }
 
     fn lag(&self, pass: Pass, rank: u32) -> u64 {
