@@ -21,6 +21,7 @@
 //! | [`checkpoint`] | resuming bit-identically |
 //! | [`metrics`], [`timeline`] | what a run reports and records |
 //! | [`trainer`] | the ranks of a run |
+//! | [`hardware`] | what GPUs and their links can do, for plans |
 //! | [`eval`] | loss of a model on data |
 
 pub mod checkpoint;
@@ -29,6 +30,7 @@ pub mod data;
 mod error;
 pub mod eval;
 pub mod flops;
+pub mod hardware;
 pub mod hub;
 pub mod lr;
 pub mod metrics;
