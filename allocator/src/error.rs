@@ -30,7 +30,8 @@ pub enum AllocError {
     },
     /// An allocation that the plan does not know, in strict mode.
     #[error(
-        "{op}: {bytes} in unit {unit}{} are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict",
+        "{op}: {bytes} in {}{} are not what the plan recorded; a model whose shapes depend on data cannot run with memory.strict",
+        unit.map_or("a task outside units".to_owned(), |unit| format!("unit {unit}")),
         layer.map_or(String::new(), |layer| format!(", layer {layer},"))
     )]
     NotPlanned {
@@ -38,8 +39,8 @@ pub enum AllocError {
         op: &'static str,
         /// Bytes asked for.
         bytes: Bytes,
-        /// The unit.
-        unit: UnitId,
+        /// The unit, if in one.
+        unit: Option<UnitId>,
         /// The layer, if in one.
         layer: Option<u32>,
     },

@@ -53,7 +53,9 @@ pub use allocation::Allocation;
 pub use bytes::Bytes;
 pub use error::{AllocError, OutOfMemory};
 pub use id::{Phase, Region, UnitId};
-pub use memory::{Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Unit, allocate, allocate_meta};
+pub use memory::{
+    Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Task, Unit, allocate, allocate_meta,
+};
 pub use plan::{Recorder, RecorderPhase, UnitPlan};
 pub use stats::{Gauge, MemoryStats, Owner, UnitUsage, Usage};
 pub use trace::Trace;

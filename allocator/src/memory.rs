@@ -138,6 +138,23 @@ impl Memory {
         self.inner.state.lock().install(chunk, plans)
     }
 
+    /// Makes room for a task that follows `plan`, of which only what is recorded as forward counts.
+    ///
+    /// # Errors
+    /// Units are open.
+    pub fn install_task(&self, plan: UnitPlan) -> Result<Task, AllocError> {
+        let plan = Arc::new(plan);
+        self.inner.state.lock().install_task(plan.clone())?;
+        Ok(Task { plan })
+    }
+
+    /// Allocations on this thread are the task's while the guard lives.
+    pub fn task(&self, task: &Task) -> PhaseGuard {
+        let ordinals = Ordinals::new(Some(task.plan.clone()));
+        let (inner, unit, phase) = (self.inner.clone(), None, Phase::Forward);
+        PhaseGuard { _frame: scope::push(Frame::Phase { inner, unit, phase, ordinals }) }
+    }
+
     /// Opens a unit: takes its slot. Without a plan for its chunk everything it allocates goes to the
     /// overflow region, and is counted; it is then freed by its own handle alone.
     ///
@@ -184,6 +201,13 @@ impl Memory {
     }
 }
 
+/// Work of a rank that belongs to no unit, whose temporaries are planned all the same: they share the
+/// frame of the units' temporaries. It keeps nothing, except messages until they are read.
+#[derive(Clone)]
+pub struct Task {
+    plan: Arc<UnitPlan>,
+}
+
 /// An open unit: what its forward saves lives in its slots. Dropping it gives everything back at
 /// once, however much is still alive; using such a leftover is an error that names the user.
 pub struct Unit {
@@ -205,8 +229,8 @@ impl Unit {
     fn phase(&self, phase: Phase) -> PhaseGuard {
         let plan = self.inner.state.lock().begin(&self.state, phase);
         let ordinals = Ordinals::new(plan);
-        let (inner, unit) = (self.inner.clone(), self.state.clone());
-        PhaseGuard { _frame: scope::push(Frame::Unit { inner, unit, phase, ordinals }) }
+        let (inner, unit) = (self.inner.clone(), Some(self.state.clone()));
+        PhaseGuard { _frame: scope::push(Frame::Phase { inner, unit, phase, ordinals }) }
     }
 
     /// Allocations on this thread are the unit's forward's while the guard lives.
@@ -239,7 +263,7 @@ impl Drop for Unit {
 pub fn allocate(bytes: u64, op: &'static str) -> Result<Allocation, AllocError> {
     let location = Location::caller();
     scope::with_frames(|frames| match frames.last() {
-        Some(Frame::Unit { inner, unit, phase, ordinals }) => {
+        Some(Frame::Phase { inner, unit, phase, ordinals }) => {
             let (layer, place) = (scope::current_layer(), scope::current_place());
             let planned = match place {
                 Some(Region::Persistent | Region::KvGrad) => None,
@@ -251,8 +275,9 @@ pub fn allocate(bytes: u64, op: &'static str) -> Result<Allocation, AllocError> 
                 location,
                 layer,
                 place,
-                unit: Some(unit),
+                unit: unit.as_ref(),
                 planned,
+                in_phase: true,
             })
         }
         Some(Frame::Memory(inner)) => outside_units(inner, bytes, op, location),
@@ -275,7 +300,8 @@ fn outside_units(
     location: &'static Location<'static>,
 ) -> Result<Allocation, AllocError> {
     let (layer, place) = (scope::current_layer(), scope::current_place());
-    inner.allocate(&Request { bytes, op, location, layer, place, unit: None, planned: None })
+    let (unit, planned, in_phase) = (None, None, false);
+    inner.allocate(&Request { bytes, op, location, layer, place, unit, planned, in_phase })
 }
 
 /// A size without bytes: recorded if a plan is being recorded, otherwise free of any cost.

@@ -17,8 +17,8 @@ use crate::{Phase, Region};
 pub(crate) enum Frame {
     /// A rank's memory, outside units.
     Memory(Arc<Inner>),
-    /// A unit's forward or backward.
-    Unit { inner: Arc<Inner>, unit: Arc<UnitState>, phase: Phase, ordinals: Ordinals },
+    /// A unit's forward or backward, or a task, which is no unit's.
+    Phase { inner: Arc<Inner>, unit: Option<Arc<UnitState>>, phase: Phase, ordinals: Ordinals },
     /// Recording a plan.
     Record { record: Arc<Mutex<Record>>, phase: Phase },
 }
@@ -72,7 +72,7 @@ pub(crate) fn with_frames<R>(f: impl FnOnce(&[Frame]) -> R) -> R {
 /// The innermost memory, below any recording.
 pub(crate) fn memory_below(frames: &[Frame]) -> Option<&Arc<Inner>> {
     frames.iter().rev().find_map(|frame| match frame {
-        Frame::Memory(inner) | Frame::Unit { inner, .. } => Some(inner),
+        Frame::Memory(inner) | Frame::Phase { inner, .. } => Some(inner),
         Frame::Record { .. } => None,
     })
 }

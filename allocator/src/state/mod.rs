@@ -35,6 +35,8 @@ pub(crate) struct Request<'a> {
     pub unit: Option<&'a Arc<UnitState>>,
     /// Where the plan puts it, if it knows it.
     pub planned: Option<Planned>,
+    /// Whether it is made in a phase of a unit or in a task, where plans foresee everything.
+    pub in_phase: bool,
 }
 
 /// The cell in which a block lies.
@@ -68,6 +70,7 @@ pub(crate) struct State {
     regions: Regions,
     /// By chunk, then by slice; slices beyond follow the last.
     plans: Vec<Vec<Arc<UnitPlan>>>,
+    tasks: Vec<Arc<UnitPlan>>,
     units: Units,
     blocks: Vec<Option<Live>>,
     free_blocks: Vec<usize>,
@@ -82,6 +85,7 @@ impl State {
             strict,
             regions: Regions::default(),
             plans: Vec::new(),
+            tasks: Vec::new(),
             units: Units::default(),
             blocks: Vec::new(),
             free_blocks: Vec::new(),
@@ -134,31 +138,30 @@ impl State {
     /// Finds a place: the plan's if it holds, the hinted region, or the overflow region.
     fn find(&mut self, request: &Request<'_>, bytes: u64) -> Result<Spot, AllocError> {
         let Request { op, layer, .. } = *request;
-        let Some(state) = request.unit else {
-            return Ok(Spot::Searched(
-                request.place.filter(is_lasting).unwrap_or(Region::Overflow),
-            ));
+        let find = |state: &Arc<UnitState>| {
+            let closed = AllocError::UnitClosed { op, unit: state.id };
+            Ok((state.key, self.units.get(state.key).ok_or(closed)?))
         };
-        let Some(unit) = self.units.get(state.key) else {
-            return Err(AllocError::UnitClosed { op, unit: state.id });
-        };
-        match request.planned {
+        let unit = request.unit.map(find).transpose()?;
+        match (request.planned, unit) {
             // It is filled if what should have died before did not.
-            Some(Planned::Cell { held, number }) if !unit.cells[held][number].filled => {
-                return Ok(Spot::Cell(Holder { unit: state.key, held, number }));
+            (Some(Planned::Cell { held, number }), Some((unit, open)))
+                if !open.cells[held][number].filled =>
+            {
+                return Ok(Spot::Cell(Holder { unit, held, number }));
             }
-            Some(Planned::Transient { offset })
+            (Some(Planned::Transient { offset }), _)
                 if self.regions.transient.is_free(offset, bytes) =>
             {
                 return Ok(Spot::Frame { offset });
             }
-            Some(Planned::Comm) => return Ok(Spot::Searched(Region::Comm)),
+            (Some(Planned::Comm), _) => return Ok(Spot::Searched(Region::Comm)),
             _ => {}
         }
         match request.place.filter(is_lasting) {
             Some(region) => Ok(Spot::Searched(region)),
-            None if self.strict => {
-                let (bytes, unit) = (Bytes(request.bytes), state.id);
+            None if self.strict && request.in_phase => {
+                let (bytes, unit) = (Bytes(request.bytes), request.unit.map(|unit| unit.id));
                 Err(AllocError::NotPlanned { op, bytes, unit, layer })
             }
             None => Ok(Spot::Searched(Region::Overflow)),
@@ -174,7 +177,7 @@ impl State {
         self.admit(request, |regions| {
             [(region, regions.searched(region).map_or(0, |arena| arena.end_with(bytes)))]
         })?;
-        if region == Region::Overflow && request.unit.is_some() {
+        if region == Region::Overflow && request.in_phase {
             self.stats.overflow_hits += 1;
         }
         Ok(self.regions.searched(region).map_or(0, |arena| arena.take(bytes)))

@@ -66,20 +66,36 @@ impl Units {
 
 impl State {
     pub(crate) fn install(&mut self, chunk: u32, plans: Vec<UnitPlan>) -> Result<(), AllocError> {
-        let open = self.stats.units_in_flight.current;
-        if open > 0 {
-            return Err(AllocError::PlanInUse { open });
-        }
+        self.expect_idle()?;
         let chunk = chunk as usize;
         if self.plans.len() <= chunk {
             self.plans.resize_with(chunk + 1, Vec::new);
         }
         self.plans[chunk] = plans.into_iter().map(Arc::new).collect();
-        let extents = self.plans.iter().flatten().map(|plan| plan.bytes(Region::Transient));
-        self.regions.transient.set_extent(extents.max().unwrap_or(0));
+        self.plans_changed();
+        Ok(())
+    }
+
+    pub(crate) fn install_task(&mut self, plan: Arc<UnitPlan>) -> Result<(), AllocError> {
+        self.expect_idle()?;
+        self.tasks.push(plan);
+        self.plans_changed();
+        Ok(())
+    }
+
+    fn expect_idle(&self) -> Result<(), AllocError> {
+        match self.stats.units_in_flight.current {
+            0 => Ok(()),
+            open => Err(AllocError::PlanInUse { open }),
+        }
+    }
+
+    fn plans_changed(&mut self) {
+        let plans = self.plans.iter().flatten().chain(&self.tasks);
+        let extent = plans.map(|plan| plan.bytes(Region::Transient)).max();
+        self.regions.transient.set_extent(extent.unwrap_or(0));
         // Cells of sizes that no plan asks for any more would stay for ever.
         self.release();
-        Ok(())
     }
 
     /// Opens a unit: takes all its cells, or none.
@@ -105,6 +121,7 @@ impl State {
                 place: None,
                 unit: None,
                 planned: None,
+                in_phase: false,
             };
             self.admit(&request, |regions| {
                 [0, 1]

@@ -7,6 +7,7 @@ mod figures;
 mod parts;
 mod placing;
 mod rig;
+mod tasks;
 mod unit;
 mod units;
 
@@ -62,6 +63,9 @@ every_combination!({
     parts::a_unit_takes_room_for_what_it_keeps_when_it_comes_to_that,
     parts::a_cell_that_is_still_filled_is_not_taken_over,
     parts::slices_follow_their_own_plans_and_later_ones_the_last,
+    tasks::a_task_uses_the_frame_of_units_and_keeps_only_its_messages,
+    tasks::what_a_task_did_not_foresee_is_counted_or_refused,
+    tasks::tasks_are_not_installed_under_open_units,
     units::a_closed_unit_gives_everything_back,
     units::a_leftover_is_an_error_that_names_its_user_and_its_unit,
     units::frees_after_the_end_of_the_unit_are_harmless,

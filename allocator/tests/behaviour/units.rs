@@ -104,7 +104,7 @@ pub fn strict_memory_refuses_what_no_plan_covers(rig: &Rig) {
         assert!(matches!(
             error,
             AllocError::NotPlanned { op: "gather", bytes: Bytes(77), unit, layer: Some(1) }
-                if unit == id(0)
+                if unit == Some(id(0))
         ));
         let told = error.to_string();
         assert!(told.contains("mb0/slice0/chunk0, layer 1,"), "{told}");
