@@ -188,6 +188,7 @@ impl<S: Stage> Pipeline<S> {
             Action::VocabEmbed(unit)
             | Action::VocabHead(unit)
             | Action::VocabEmbedBackward(unit) => Err(self.out_of_order("the vocabulary", unit)),
+            Action::ReduceGradients(_) => Ok(()),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
             Action::OptimizerStep => Ok(()),

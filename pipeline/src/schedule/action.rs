@@ -19,6 +19,24 @@ impl fmt::Display for Unit {
     }
 }
 
+/// Weights of a rank whose gradients are final at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Weights {
+    /// Those of a chunk.
+    Chunk(u32),
+    /// The rank's part of the vocabulary.
+    Vocabulary,
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunk(chunk) => write!(f, "{chunk}"),
+            Self::Vocabulary => write!(f, "v"),
+        }
+    }
+}
+
 /// One step of a rank's program. Units are the rank's own; a message between stages is named by the
 /// unit on the side of the rank that acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +113,10 @@ pub enum Action {
     /// Add the gradient of the input of a unit of the first stage to that of the embedding, every
     /// rank in its part of the vocabulary.
     VocabEmbedBackward(Unit),
+    /// Begin to add the gradients of these weights, whose last backward of the step has run, over the
+    /// data ranks, each of which keeps its share of the sums. That goes on beside what follows, until
+    /// the gradients are used.
+    ReduceGradients(Weights),
     /// Add the gradients of a parameter that the first and the last stage share, if there is one.
     ReduceTied {
         /// The rank with the other copy.
@@ -121,6 +143,7 @@ impl fmt::Display for Action {
             Self::VocabEmbed(unit) => write!(f, "ve{unit}"),
             Self::VocabHead(unit) => write!(f, "vh{unit}"),
             Self::VocabEmbedBackward(unit) => write!(f, "vb{unit}"),
+            Self::ReduceGradients(weights) => write!(f, "reduce:{weights}"),
             Self::ReduceTied { peer } => write!(f, "tied@{peer}"),
             Self::OptimizerStep => write!(f, "step"),
         }

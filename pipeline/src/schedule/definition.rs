@@ -20,11 +20,13 @@ pub struct Schedule {
     /// None where nothing is exchanged.
     moves: Option<Arc<Table>>,
     vocabulary: bool,
+    /// Ranks that run every program, each on microbatches of its own.
+    data_ranks: u32,
 }
 
 impl PartialEq for Schedule {
     fn eq(&self, other: &Self) -> bool {
-        let key = |of: &Self| (of.kind, of.size, of.exchange, of.vocabulary);
+        let key = |of: &Self| (of.kind, of.size, of.exchange, of.vocabulary, of.data_ranks);
         key(self) == key(other)
     }
 }
@@ -48,7 +50,24 @@ impl Schedule {
         let builder = builder(kind, size)?;
         let placement = builder.placement(size);
         let (exchange, moves, vocabulary) = (Exchange::Off, None, false);
-        Ok(Self { kind, size, builder, placement, exchange, moves, vocabulary })
+        let data_ranks = 1;
+        Ok(Self { kind, size, builder, placement, exchange, moves, vocabulary, data_ranks })
+    }
+
+    /// The same schedule on `data_ranks` times as many ranks (d), with as many times the microbatches:
+    /// each program runs on d ranks, which add their gradients.
+    ///
+    /// # Errors
+    /// None, or more ranks in all than are numbered.
+    pub fn with_data_ranks(mut self, data_ranks: u32) -> Result<Self, ScheduleError> {
+        self.size.check_data_ranks(data_ranks)?;
+        self.data_ranks = data_ranks;
+        Ok(self)
+    }
+
+    /// Ranks that run each program, d: `microbatches` are those of one of them.
+    pub fn data_ranks(&self) -> u32 {
+        self.data_ranks
     }
 
     /// The same schedule with attention shared among ranks as `exchange` says.
@@ -134,6 +153,11 @@ impl Schedule {
     /// Units a rank runs in a step, m n v.
     pub fn units(&self) -> u64 {
         self.size.units()
+    }
+
+    /// Units a chunk runs in a step, m n.
+    pub(super) fn units_of_chunk(&self) -> u64 {
+        self.units() / u64::from(self.chunks())
     }
 
     /// The most units in flight on `rank`: its memory. A unit is in flight from its forward to the

@@ -20,7 +20,7 @@ mod verify;
 mod vocabulary;
 mod weave;
 
-pub use action::{Action, Unit};
+pub use action::{Action, Unit, Weights};
 pub use definition::Schedule;
 pub use error::ScheduleError;
 pub use exchange::{Exchange, Part, Pass};

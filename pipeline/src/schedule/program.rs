@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::exchange::Pass;
 use super::weave::Weave;
-use super::{Action, Schedule};
+use super::{Action, Schedule, Weights};
 
 /// The order in which a rank runs forwards and backwards, without messages.
 pub struct Order<'a>(Box<dyn Iterator<Item = Action> + Send + 'a>);
@@ -33,13 +33,16 @@ pub struct Program<'a> {
     weave: Option<Weave<'a>>,
     /// What is left of the unit at hand: messages in, the work, a message out.
     actions: VecDeque<Action>,
+    /// By chunk, the units whose backward is still to come.
+    backwards: Vec<u64>,
     ended: bool,
 }
 
 impl<'a> Program<'a> {
     pub(super) fn new(schedule: &'a Schedule, rank: u32, weave: Option<Weave<'a>>) -> Self {
         let (order, actions) = (schedule.order(rank), VecDeque::new());
-        Self { schedule, rank, order, weave, actions, ended: false }
+        let backwards = vec![schedule.units_of_chunk(); schedule.chunks() as usize];
+        Self { schedule, rank, order, weave, actions, backwards, ended: false }
     }
 
     /// Adds `work` with what goes along with it: messages where a neighbouring stage is on another
@@ -60,11 +63,26 @@ impl<'a> Program<'a> {
                 after(unit.chunk).map(|from| Action::RecvGradient { unit, from }),
                 before(unit.chunk).map(|to| Action::SendGradient { unit, to }),
             ),
-            _ => return self.actions.push_back(work),
+            _ => {
+                self.actions.push_back(work);
+                return self.push_reduction(work);
+            }
         };
         match &mut self.weave {
             Some(weave) => weave.unit(pass, &mut self.actions, receive, work, send),
             None => self.actions.extend(receive.into_iter().chain([work]).chain(send)),
+        }
+        self.push_reduction(work);
+    }
+
+    /// Adds the reduction over data ranks if `work` is the last backward of its chunk. That is long
+    /// before the step ends where a rank has several chunks, or other ranks are done later.
+    fn push_reduction(&mut self, work: Action) {
+        let (Action::Backward(unit) | Action::BackwardWeight(unit)) = work else { return };
+        let left = &mut self.backwards[unit.chunk as usize];
+        *left -= 1;
+        if *left == 0 && self.schedule.data_ranks() > 1 {
+            self.actions.push_back(Action::ReduceGradients(Weights::Chunk(unit.chunk)));
         }
     }
 
@@ -72,6 +90,9 @@ impl<'a> Program<'a> {
     fn push_end(&mut self) {
         if let Some(weave) = &mut self.weave {
             weave.rest(&mut self.actions);
+        }
+        if self.schedule.vocabulary() && self.schedule.data_ranks() > 1 {
+            self.actions.push_back(Action::ReduceGradients(Weights::Vocabulary));
         }
         if !self.schedule.vocabulary() {
             let tied = self.schedule.placement().other_end(self.rank);

@@ -28,6 +28,17 @@ impl Size {
         }
     }
 
+    /// Refuses counts of data ranks that cannot be.
+    pub fn check_data_ranks(self, data_ranks: u32) -> Result<(), ScheduleError> {
+        let all = data_ranks.saturating_mul(self.ranks);
+        let counts =
+            [(data_ranks, "parallel.data"), (all, "parallel.data times parallel.pipeline")];
+        match counts.into_iter().find(|(count, _)| !(1..=LARGEST).contains(count)) {
+            Some((count, what)) => Err(ScheduleError::OutOfRange { what, count, largest: LARGEST }),
+            None => Ok(()),
+        }
+    }
+
     /// For schedules that do not cut sequences.
     pub fn expect_unsliced(self, kind: ScheduleKind) -> Result<(), ScheduleError> {
         match self.slices {

@@ -6,11 +6,12 @@
 //! to half chunks 0 to 3 of the unit's prefix in forward, `xf0.3:1/0-4<0` does so for rank 0, `xb` in
 //! backward, and `hf` and `hb` do it without a unit of one's own; `ve0.3:0` embeds a slice, every rank
 //! in its part of the vocabulary, `vh0.3:1` runs the output layer, and `vb0.3:0` adds to the gradient
-//! of the embedding; `tied@3` adds tied gradients with rank 3; `step` is the optimizer's.
+//! of the embedding; `reduce:1` adds the gradients of chunk 1 over the data ranks, `reduce:v` those
+//! of the vocabulary; `tied@3` adds tied gradients with rank 3; `step` is the optimizer's.
 
 use std::fmt::Write;
 
-use super::{Action, Part, Pass, Schedule, ScheduleError, Unit};
+use super::{Action, Part, Pass, Schedule, ScheduleError, Unit, Weights};
 
 /// All ranks' programs, a line each: `rank 0: F0.0:0 sa0.0:0>1 ...`.
 pub fn dump(schedule: &Schedule) -> String {
@@ -186,6 +187,10 @@ impl<'a> Cursor<'a> {
             self.unit().map(Action::VocabHead)
         } else if self.take("vb") {
             self.unit().map(Action::VocabEmbedBackward)
+        } else if self.take("reduce:v") {
+            Ok(Action::ReduceGradients(Weights::Vocabulary))
+        } else if self.take("reduce:") {
+            self.number().map(|chunk| Action::ReduceGradients(Weights::Chunk(chunk)))
         } else if self.take("tied@") {
             self.number().map(|peer| Action::ReduceTied { peer })
         } else if self.take("step") {

@@ -20,7 +20,8 @@ pub trait Costs {
     /// work; a `Ship` gives how much of it the helper spares, an `Attend` what it costs the helper.
     fn seconds(&self, rank: u32, action: Action) -> f64;
 
-    /// What the message of the sending `action` costs on its way.
+    /// What the message of the sending `action` costs on its way; for `ReduceGradients`, from a rank
+    /// to itself, what the reduction takes.
     fn link(&self, from: u32, to: u32, action: Action) -> Link {
         let _ = (from, to, action);
         Link::default()

@@ -97,6 +97,8 @@ struct Rank<I> {
     clock: f64,
     /// When the engine that sends is free again.
     engine: f64,
+    /// When gradients that are being reduced over data ranks will have been.
+    reduced: f64,
     waiting: Option<Wait>,
     /// Whether the action at hand has told its peer that it is there.
     announced: bool,
@@ -115,6 +117,7 @@ impl<I: Iterator<Item = Action>> Rank<I> {
             index: 0,
             clock: 0.0,
             engine: 0.0,
+            reduced: 0.0,
             waiting: None,
             announced: false,
             spared: 0.0,
@@ -180,7 +183,16 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
                 self.send(rank, to, Kind::Activation, action, ready)
             }
             Action::SendGradient { to, .. } => self.send(rank, to, Kind::Gradient, action, ready),
+            Action::ReduceGradients(_) => {
+                self.reduce(rank, action);
+                true
+            }
+            Action::OptimizerStep => {
+                self.await_reductions(rank);
+                true
+            }
             Action::ReduceTied { peer } => {
+                self.await_reductions(rank);
                 if !std::mem::replace(&mut self.ranks[rank as usize].announced, true) {
                     // There is one in a step: it finds room.
                     self.send(rank, peer, Kind::Tied, action, ready);
@@ -224,6 +236,19 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
             state.in_flight -= 1;
         }
         self.watch.span(Span { rank, action, begin: from, end: self.ranks[rank as usize].clock });
+    }
+
+    /// Begins to reduce gradients over the data ranks, which run the same program at the same time.
+    /// That goes on beside what follows.
+    fn reduce(&mut self, rank: u32, action: Action) {
+        let link = self.costs.link(rank, rank, action);
+        let state = &mut self.ranks[rank as usize];
+        state.reduced = state.reduced.max(state.clock) + link.occupied + link.latency;
+    }
+
+    fn await_reductions(&mut self, rank: u32) {
+        let state = &mut self.ranks[rank as usize];
+        state.clock = state.clock.max(state.reduced);
     }
 
     /// Sends a message; false if there is no room for it yet.

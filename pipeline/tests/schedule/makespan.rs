@@ -2,7 +2,7 @@
 
 use crate::sample::{every_schedule, schedule};
 use slimpipe_pipeline::schedule::{Action, Formulas, Schedule, ScheduleKind, Unit, verify};
-use slimpipe_pipeline::simulate::{Equal, Outcome, Span, simulate, simulate_programs};
+use slimpipe_pipeline::simulate::{Costs, Equal, Link, Outcome, Span, simulate, simulate_programs};
 
 const COSTS: Equal = Equal { forward: 1.0, backward: 2.0 };
 
@@ -31,6 +31,33 @@ fn simulated_units_in_flight_are_the_verified_ones() {
         let found = simulated(&schedule).ranks;
         let found: Vec<u64> = found.iter().map(|rank| rank.in_flight_peak).collect();
         assert_eq!(found, verified, "{schedule:?}");
+    }
+}
+
+/// [`COSTS`], and this many seconds to reduce the gradients of a chunk.
+struct Reducing(f64);
+
+impl Costs for Reducing {
+    fn seconds(&self, rank: u32, action: Action) -> f64 {
+        COSTS.seconds(rank, action)
+    }
+
+    fn link(&self, _: u32, _: u32, action: Action) -> Link {
+        let reduces = matches!(action, Action::ReduceGradients(_));
+        Link { occupied: if reduces { self.0 } else { 0.0 }, ..Link::default() }
+    }
+}
+
+#[test]
+fn reductions_over_data_ranks_go_on_beside_later_backwards() {
+    for (p, n, m, v) in [(1, 4, 1, 1), (1, 4, 2, 3), (2, 4, 2, 2), (4, 8, 2, 3)] {
+        let alone = simulated(&schedule(ScheduleKind::SlimPipe, p, n, m, v)).makespan;
+        let schedule = schedule(ScheduleKind::SlimPipe, p, n, m, v).with_data_ranks(2).unwrap();
+        // Only that of the last chunk of rank 0 is seen, as long as one is shorter than a backward.
+        let found = simulate(&schedule, &Reducing(1.5)).unwrap().makespan;
+        assert_eq!(found, alone + 1.5, "{schedule:?}");
+        let slow = simulate(&schedule, &Reducing(100.0)).unwrap().makespan;
+        assert!(slow <= alone + 100.0 * f64::from(v), "{schedule:?}: {slow}");
     }
 }
 

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use slimpipe_pipeline::schedule::{
-    Action, Exchange, Part, Pass, ScheduleError, ScheduleKind, Unit, dump, dump_programs, parse,
-    verify_programs,
+    Action, Exchange, Part, Pass, ScheduleError, ScheduleKind, Unit, Weights, dump, dump_programs,
+    parse, verify_programs,
 };
 
 use crate::sample::{any_schedule, exchanging, schedule, sharing};
@@ -14,7 +14,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         .prop_map(|(microbatch, slice, chunk)| Unit { microbatch, slice, chunk });
     let pass = prop::sample::select(vec![Pass::Forward, Pass::Backward]);
     let part = (number.clone(), number.clone()).prop_map(|(start, end)| Part { start, end });
-    (0..16, unit, number, part, pass).prop_map(|(which, unit, peer, part, pass)| match which {
+    (0..18, unit, number, part, pass).prop_map(|(which, unit, peer, part, pass)| match which {
         0 => Action::RecvActivation { unit, from: peer },
         1 => Action::Forward(unit),
         2 => Action::SendActivation { unit, to: peer },
@@ -30,6 +30,8 @@ fn any_action() -> impl Strategy<Value = Action> {
         12 => Action::VocabEmbed(unit),
         13 => Action::VocabHead(unit),
         14 => Action::VocabEmbedBackward(unit),
+        15 => Action::ReduceGradients(Weights::Chunk(peer)),
+        16 => Action::ReduceGradients(Weights::Vocabulary),
         _ => Action::OptimizerStep,
     })
 }
@@ -49,6 +51,24 @@ fn a_dump_reads_as_documented() {
         text,
         "rank 0: F0.0:0 sa0.0:0>1 rg0.0:0<1 B0.0:0 tied@1 step\n\
          rank 1: ra0.0:0<0 F0.0:0 B0.0:0 sg0.0:0>0 tied@0 step\n"
+    );
+}
+
+#[test]
+fn reductions_over_data_ranks_follow_the_last_backward_of_their_chunk() {
+    let slimpipe = schedule(ScheduleKind::SlimPipe, 1, 2, 1, 2).with_data_ranks(2).unwrap();
+    assert_eq!(
+        dump(&slimpipe),
+        "rank 0: F0.0:0 F0.0:1 F0.1:0 F0.1:1 \
+         B0.1:1 B0.1:0 B0.0:1 reduce:1 B0.0:0 reduce:0 step\n"
+    );
+    let split = schedule(ScheduleKind::ZbH1, 2, 1, 3, 1).with_data_ranks(2).unwrap();
+    assert!(dump(&split).ends_with("W2.0:0 reduce:0 tied@0 step\n"), "{}", dump(&split));
+    let shared = sharing(slimpipe);
+    assert!(
+        dump(&shared).ends_with("B0.0:0 vb0.0:0 reduce:0 reduce:v step\n"),
+        "{}",
+        dump(&shared)
     );
 }
 

@@ -5,8 +5,8 @@
 
 use proptest::prelude::*;
 use slimpipe_pipeline::schedule::{
-    Action, Exchange, Part, Schedule, ScheduleError, ScheduleKind, Unit, dump, parse, verify,
-    verify_programs,
+    Action, Exchange, Part, Schedule, ScheduleError, ScheduleKind, Unit, Weights, dump, parse,
+    verify, verify_programs,
 };
 
 use crate::sample::{any_schedule, exchanging, schedule, sharing};
@@ -32,6 +32,9 @@ fn samples() -> Vec<Schedule> {
         schedule(ScheduleKind::ZbH1, 3, 1, 4, 1),
         schedule(ScheduleKind::ZbV, 2, 1, 4, 2),
         schedule(ScheduleKind::VHalf, 3, 1, 3, 2),
+        schedule(ScheduleKind::SlimPipe, 2, 3, 2, 2).with_data_ranks(3).unwrap(),
+        schedule(ScheduleKind::ZbH1, 2, 1, 3, 1).with_data_ranks(2).unwrap(),
+        sharing(schedule(ScheduleKind::SlimPipe, 2, 2, 1, 1)).with_data_ranks(2).unwrap(),
         exchanging(Exchange::Paper, 3, 4, 2, 1),
         exchanging(Exchange::Balanced, 3, 3, 2, 2),
         sharing(schedule(ScheduleKind::SlimPipe, 3, 3, 2, 1)),
@@ -252,6 +255,30 @@ mutants! {
             }
             _ => None,
         }
+    };
+    early_reductions_are_refused: |_, program, at| {
+        let Action::ReduceGradients(weights) = program[at] else { return None };
+        let makes = |action: &Action| match action {
+            Action::Backward(unit) | Action::BackwardWeight(unit) => {
+                weights == Weights::Chunk(unit.chunk)
+            }
+            Action::VocabEmbedBackward(_) => weights == Weights::Vocabulary,
+            _ => false,
+        };
+        Some(swapped(program, program[..at].iter().rposition(makes)?, at))
+    };
+    reductions_without_data_ranks_are_refused: |schedule, program, at| {
+        let is_end = matches!(program[at], Action::OptimizerStep) && schedule.data_ranks() == 1;
+        let mut program = program.to_vec();
+        program.insert(at, Action::ReduceGradients(Weights::Chunk(0)));
+        is_end.then_some(program)
+    };
+    reductions_of_other_weights_are_refused: |schedule, program, at| match program[at] {
+        Action::ReduceGradients(Weights::Chunk(_)) => {
+            let chunk = Weights::Chunk(schedule.chunks());
+            Some(replaced(program, at, Action::ReduceGradients(chunk)))
+        }
+        _ => None,
     };
     work_instead_of_a_message_is_refused: |_, program, at| match program[at] {
         Action::RecvActivation { unit, .. } => Some(replaced(program, at, Action::Forward(unit))),

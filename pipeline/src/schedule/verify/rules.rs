@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::exchange::Roles;
-use super::super::{Action, Schedule, Unit};
+use super::super::{Action, Schedule, Unit, Weights};
 use super::exchange::Announced;
 use super::vocabulary::Parts;
 
@@ -33,7 +33,10 @@ pub(super) struct Rules<'a> {
     weights: HashSet<Unit>,
     in_flight: u64,
     in_flight_peak: u64,
-    finished: u64,
+    /// Units that ran backward, by chunk.
+    finished: Vec<u64>,
+    /// Weights whose gradients are reduced over data ranks.
+    reduced: HashSet<Weights>,
     tied: bool,
     stepped: bool,
     announced: Announced<'a>,
@@ -63,7 +66,8 @@ impl<'a> Rules<'a> {
             weights: HashSet::new(),
             in_flight: 0,
             in_flight_peak: 0,
-            finished: 0,
+            finished: vec![0; schedule.chunks() as usize],
+            reduced: HashSet::new(),
             tied: false,
             stepped: false,
             announced: Announced::new(schedule, rank),
@@ -115,7 +119,7 @@ impl<'a> Rules<'a> {
             Action::RecvGradient { unit, from } => self.recv_gradient(unit, from),
             Action::Backward(unit) => {
                 self.backward_input(unit)?;
-                self.finish();
+                self.finish(unit);
                 Ok(())
             }
             Action::BackwardInput(unit) => {
@@ -137,6 +141,7 @@ impl<'a> Rules<'a> {
             Action::VocabEmbed(unit) => self.embed(action, unit),
             Action::VocabHead(unit) => self.head(action, unit),
             Action::VocabEmbedBackward(unit) => self.embed_backward(action, unit),
+            Action::ReduceGradients(weights) => self.reduce_gradients(weights),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             Action::OptimizerStep => self.optimizer_step(),
         }
@@ -246,14 +251,14 @@ impl<'a> Rules<'a> {
             "there is no weight part to run: its input part has not run, or it ran already"
                 .to_owned()
         })?;
-        self.finish();
+        self.finish(unit);
         Ok(())
     }
 
-    /// A unit's memory ends.
-    fn finish(&mut self) {
+    /// The unit's memory ends.
+    fn finish(&mut self, unit: Unit) {
         self.in_flight -= 1;
-        self.finished += 1;
+        self.finished[unit.chunk as usize] += 1;
     }
 
     fn send_gradient(&mut self, unit: Unit, to: u32) -> Verdict {
@@ -290,6 +295,26 @@ impl<'a> Rules<'a> {
             must(self.input_gradients.remove(&unit), || "its backward has not run".to_owned())?;
         }
         Ok(())
+    }
+
+    fn reduce_gradients(&mut self, weights: Weights) -> Verdict {
+        must(self.schedule.data_ranks() > 1, || "there are no other data ranks".to_owned())?;
+        match weights {
+            Weights::Vocabulary => {
+                let shared = self.schedule.vocabulary();
+                must(shared, || "the ranks do not share the vocabulary".to_owned())?;
+                self.vocabulary.expect_complete()?;
+            }
+            Weights::Chunk(chunk) => {
+                let (chunks, units) = (self.schedule.chunks(), self.schedule.units_of_chunk());
+                must(chunk < chunks, || format!("there are {chunks} chunks"))?;
+                let finished = self.finished[chunk as usize];
+                must(finished == units, || {
+                    format!("only {finished} of its {units} units ran backward")
+                })?;
+            }
+        }
+        must(self.reduced.insert(weights), || "they were reduced already".to_owned())
     }
 
     fn reduce_tied(&mut self, peer: u32) -> Verdict {
@@ -341,8 +366,14 @@ impl<'a> Rules<'a> {
 
     /// All units have run forward and backward, and nobody waits for anything of theirs.
     fn expect_complete(&self) -> Verdict {
-        let (finished, units) = (self.finished, self.schedule.units());
+        let (finished, units) = (self.finished.iter().sum::<u64>(), self.schedule.units());
         must(finished == units, || format!("only {finished} of {units} units ran backward"))?;
+        if self.schedule.data_ranks() > 1 {
+            let vocabulary = self.schedule.vocabulary().then_some(Weights::Vocabulary);
+            let due = (0..self.schedule.chunks()).map(Weights::Chunk).chain(vocabulary);
+            let left = due.filter(|weights| !self.reduced.contains(weights)).count();
+            must(left == 0, || format!("{left} reductions over the data ranks are missing"))?;
+        }
         match self.input_gradients.iter().min() {
             None => Ok(()),
             Some(unit) => Err(format!("the gradient of the input of {unit} was not sent")),
