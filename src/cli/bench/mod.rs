@@ -2,6 +2,7 @@
 
 mod bubble;
 mod memory;
+mod simulate;
 mod train;
 
 /// What can be measured.
@@ -13,6 +14,8 @@ pub enum Bench {
     Bubble(bubble::Args),
     /// The longest context that trains under a memory limit, by schedule.
     Reach(memory::Args),
+    /// A step simulated with measured units against the same step executed.
+    Simulate(simulate::Args),
 }
 
 /// Runs a measurement.
@@ -21,6 +24,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Train(args) => train::run(&args),
         Bench::Bubble(args) => bubble::run(&args),
         Bench::Reach(args) => memory::run(&args),
+        Bench::Simulate(args) => simulate::run(&args),
     }
 }
 

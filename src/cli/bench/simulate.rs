@@ -1,0 +1,182 @@
+//! `slimpipe bench simulate`: a step on paper against the same step for real.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use slimpipe::pipeline::execute::{self, Work};
+use slimpipe::pipeline::schedule::{Action, Unit};
+use slimpipe::pipeline::simulate::{Costs, simulate};
+use slimpipe::prelude::*;
+use slimpipe::train::hub::LlamaConfig;
+use slimpipe::train::model::{LlamaStage, Source};
+
+use super::median;
+
+/// Arguments of `bench simulate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The schedule.
+    #[arg(long, default_value = "slimpipe")]
+    schedule: ScheduleKind,
+    /// Pipeline ranks, each on a thread; no more than cores.
+    #[arg(short, long, default_value_t = 2)]
+    pipeline: u32,
+    /// Slices per sequence.
+    #[arg(short = 'n', long, default_value_t = 8)]
+    slices: u32,
+    /// Microbatches.
+    #[arg(short, long, default_value_t = 2)]
+    microbatches: u32,
+    /// Chunks per rank.
+    #[arg(short = 'v', long, default_value_t = 1)]
+    chunks: u32,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 2048)]
+    seq: usize,
+    /// Layers of the model.
+    #[arg(long, default_value_t = 8)]
+    layers: usize,
+    /// Pairs of steps: one to measure what units cost, one to compare with.
+    #[arg(long, default_value_t = 7)]
+    pairs: usize,
+}
+
+/// What one rank did in one step: when, and how long each unit took.
+struct Measured {
+    extent: (Duration, Duration),
+    units: Vec<(Action, f64)>,
+}
+
+impl Measured {
+    fn of<S: Stage>(pipeline: &Pipeline<S>, extent: (Duration, Duration)) -> Self {
+        let spans = pipeline.timeline().spans().iter();
+        let units = spans
+            .filter_map(|span| Some((action(span.work)?, (span.end - span.start).as_secs_f64())));
+        Self { extent, units: units.collect() }
+    }
+}
+
+fn action(work: Work) -> Option<Action> {
+    match work {
+        Work::Forward(unit) => Some(Action::Forward(unit)),
+        Work::Backward(unit) => Some(Action::Backward(unit)),
+        _ => None,
+    }
+}
+
+/// Units cost what they did in the measured steps: the median over steps and microbatches, for each
+/// rank, slice and chunk.
+struct MeasuredCosts(HashMap<(u32, Action), f64>);
+
+/// The same unit of the first microbatch.
+fn in_first_microbatch(action: Action) -> Action {
+    let first = |unit| Unit { microbatch: 0, ..unit };
+    match action {
+        Action::Forward(unit) => Action::Forward(first(unit)),
+        Action::Backward(unit) => Action::Backward(first(unit)),
+        other => other,
+    }
+}
+
+impl MeasuredCosts {
+    fn of<'a>(steps: impl Iterator<Item = &'a Vec<Measured>>) -> Self {
+        let mut all: HashMap<_, Vec<f64>> = HashMap::new();
+        for (rank, measured) in steps.flat_map(|ranks| (0..).zip(ranks)) {
+            for &(action, seconds) in &measured.units {
+                all.entry((rank, in_first_microbatch(action))).or_default().push(seconds);
+            }
+        }
+        Self(all.into_iter().map(|(key, seconds)| (key, median(seconds))).collect())
+    }
+}
+
+impl Costs for MeasuredCosts {
+    fn seconds(&self, rank: u32, action: Action) -> f64 {
+        self.0.get(&(rank, in_first_microbatch(action))).copied().unwrap_or(0.0)
+    }
+}
+
+fn model(args: &Args) -> LlamaConfig {
+    LlamaConfig {
+        vocab_size: 256,
+        hidden_size: 256,
+        intermediate_size: 768,
+        num_hidden_layers: args.layers,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 64,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        max_position_embeddings: args.seq,
+        tie_word_embeddings: false,
+        bos_token_id: None,
+        eos_token_id: Vec::new(),
+    }
+}
+
+/// Runs the steps; by step and rank.
+fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>>> {
+    let model = model(args);
+    let tokens: Vec<u32> = (0..args.seq as u32).map(|i| i * 37 % 256).collect();
+    let labels = tokens.iter().map(|&token| i64::from(token)).collect();
+    let batch = Batch { sequences: vec![Sequence { tokens, labels }; args.microbatches as usize] };
+    let origin = Instant::now();
+    let by_rank = launch(args.pipeline, schedule.channel_capacity(), |comm| {
+        let _team = team::enter(1).map_err(execute::Error::from)?;
+        let memory = Memory::builder(comm.rank()).build();
+        let build =
+            |spec: &StageSpec| LlamaStage::new(&model, spec, &Source::Random(1), DType::F32);
+        let size = (args.layers, args.seq);
+        let mut pipeline =
+            Pipeline::new(schedule.clone(), Box::new(comm), memory, size, origin, build)?;
+        let mut steps = Vec::new();
+        // The first step warms caches and commits memory.
+        for step in 0..=2 * args.pairs {
+            pipeline.comm().barrier().map_err(execute::Error::from)?;
+            let report = pipeline.step(&batch)?;
+            if step > 0 {
+                steps.push(Measured::of(&pipeline, report.extent));
+            }
+        }
+        Ok::<_, slimpipe::train::Error>(steps)
+    })?;
+    let mut by_rank: Vec<_> = by_rank.into_iter().map(Vec::into_iter).collect();
+    Ok((0..2 * args.pairs)
+        .map(|_| by_rank.iter_mut().filter_map(Iterator::next).collect())
+        .collect())
+}
+
+/// From the first rank's begin to the last one's end.
+fn makespan(ranks: &[Measured]) -> f64 {
+    let begin = ranks.iter().map(|rank| rank.extent.0).min().unwrap_or_default();
+    let end = ranks.iter().map(|rank| rank.extent.1).max().unwrap_or_default();
+    (end - begin).as_secs_f64()
+}
+
+/// Measures units in every other step, simulates a step with them, and compares with the rest.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let cores = team::cores();
+    anyhow::ensure!(
+        args.pipeline as usize <= cores,
+        "{} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline",
+        args.pipeline
+    );
+    anyhow::ensure!(args.pairs > 0, "--pairs must be at least 1");
+    let Args { schedule, pipeline, slices, microbatches, chunks, .. } = *args;
+    let schedule = Schedule::new(schedule, pipeline, slices, microbatches, chunks)?;
+    let steps = execute(args, &schedule)?;
+    let costs = MeasuredCosts::of(steps.iter().step_by(2));
+    let simulated = simulate(&schedule, &costs)?;
+    let executed = median(steps.iter().skip(1).step_by(2).map(|ranks| makespan(ranks)).collect());
+    println!(
+        "{}",
+        json!({"schedule": schedule.kind().name(), "p": pipeline, "n": slices,
+               "m": microbatches, "v": chunks, "simulated_s": simulated.makespan,
+               "executed_s": executed,
+               "difference_percent": 100.0 * (simulated.makespan / executed - 1.0),
+               "simulated_bubble_percent": 100.0 * simulated.bubble()})
+    );
+    Ok(())
+}
