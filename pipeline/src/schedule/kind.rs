@@ -44,6 +44,11 @@ impl ScheduleKind {
         Self::VHalf,
     ];
 
+    /// Whether the executor runs it; the others are verified and simulated only.
+    pub fn is_executed(self) -> bool {
+        !matches!(self, Self::Seq1F1BBalanced | Self::ZbH1 | Self::ZbV | Self::VHalf)
+    }
+
     /// The name in configurations.
     pub fn name(self) -> &'static str {
         match self {

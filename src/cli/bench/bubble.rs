@@ -6,25 +6,16 @@ use std::time::Instant;
 use serde_json::json;
 use slimpipe::autograd;
 use slimpipe::pipeline::execute;
+use slimpipe::pipeline::schedule::Formulas;
 use slimpipe::prelude::*;
 
-use super::median;
+use super::{Size, median};
 
 /// Arguments of `bench bubble`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Pipeline ranks, each on a thread; no more than cores.
-    #[arg(short, long, default_value_t = 2)]
-    pipeline: u32,
-    /// Slices per sequence.
-    #[arg(short = 'n', long, default_value_t = 8)]
-    slices: u32,
-    /// Microbatches.
-    #[arg(short, long, default_value_t = 2)]
-    microbatches: u32,
-    /// Chunks per rank.
-    #[arg(short = 'v', long, default_value_t = 1)]
-    chunks: u32,
+    #[command(flatten)]
+    size: Size,
     /// Millions of multiply-adds in a forward; a backward does twice as many.
     #[arg(long, default_value_t = 60)]
     work: u64,
@@ -101,20 +92,14 @@ impl Stage for Synthetic {
 }
 
 /// One step's bubble, in percent of the ranks' time.
-fn measure(args: &Args) -> execute::Result<f64> {
-    let schedule = Schedule::new(
-        ScheduleKind::SlimPipe,
-        args.pipeline,
-        args.slices,
-        args.microbatches,
-        args.chunks,
-    )?;
-    let seq_len = 16 * args.slices as usize;
-    let layers = (args.pipeline * args.chunks) as usize;
+fn measure(args: &Args, schedule: &Schedule) -> execute::Result<f64> {
+    let Size { pipeline: ranks, slices, microbatches, chunks } = args.size;
+    let seq_len = 16 * slices as usize;
+    let layers = (ranks * chunks) as usize;
     let sequence = Sequence { tokens: vec![0; seq_len], labels: vec![0; seq_len] };
-    let batch = Batch { sequences: vec![sequence; args.microbatches as usize] };
+    let batch = Batch { sequences: vec![sequence; microbatches as usize] };
     let origin = Instant::now();
-    let reports = launch(args.pipeline, schedule.channel_capacity(), |comm| {
+    let reports = launch(ranks, schedule.channel_capacity(), |comm| {
         let _team = team::enter(1)?;
         let memory = Memory::builder(comm.rank()).build();
         let build = |spec: &StageSpec| -> execute::Result<Synthetic> {
@@ -131,25 +116,20 @@ fn measure(args: &Args) -> execute::Result<f64> {
     let start = reports.iter().map(|report| report.extent.0).min().unwrap_or_default();
     let end = reports.iter().map(|report| report.extent.1).max().unwrap_or_default();
     let busy: f64 = reports.iter().map(|report| report.busy.as_secs_f64()).sum();
-    Ok(100.0 * (1.0 - busy / ((end - start).as_secs_f64() * f64::from(args.pipeline))))
+    Ok(100.0 * (1.0 - busy / ((end - start).as_secs_f64() * f64::from(ranks))))
 }
 
 /// Measures, and prints measured and expected bubble in percent.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let cores = team::cores();
-    anyhow::ensure!(
-        args.pipeline as usize <= cores,
-        "{} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline",
-        args.pipeline
-    );
-    let runs: Vec<f64> = (0..args.runs.max(1)).map(|_| measure(args)).collect::<Result<_, _>>()?;
-    let units = f64::from(args.microbatches) * f64::from(args.slices) * f64::from(args.chunks);
-    let p = f64::from(args.pipeline);
-    let expected = 100.0 * (p - 1.0) / (units + p - 1.0);
+    let Size { pipeline: p, slices: n, microbatches: m, chunks: v } = args.size;
+    let schedule = args.size.schedule(ScheduleKind::SlimPipe)?;
+    let runs = (0..args.runs.max(1)).map(|_| measure(args, &schedule));
+    let runs: Vec<f64> = runs.collect::<Result<_, _>>()?;
+    let expected = 100.0 * Formulas::of(&schedule).bubble_fraction;
     let measured = median(runs.clone());
     println!(
         "{}",
-        json!({"p": args.pipeline, "n": args.slices, "m": args.microbatches, "v": args.chunks,
+        json!({"p": p, "n": n, "m": m, "v": v,
                "bubble_percent": measured, "expected_percent": expected,
                "difference_points": measured - expected, "runs": runs})
     );

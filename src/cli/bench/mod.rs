@@ -5,6 +5,8 @@ mod memory;
 mod simulate;
 mod train;
 
+use slimpipe::prelude::*;
+
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
@@ -25,6 +27,39 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Bubble(args) => bubble::run(&args),
         Bench::Reach(args) => memory::run(&args),
         Bench::Simulate(args) => simulate::run(&args),
+    }
+}
+
+/// The size of a pipeline's step.
+#[derive(clap::Args)]
+struct Size {
+    /// Pipeline ranks, each on a thread; no more than cores.
+    #[arg(short, long, default_value_t = 2)]
+    pipeline: u32,
+    /// Slices per sequence.
+    #[arg(short = 'n', long, default_value_t = 8)]
+    slices: u32,
+    /// Microbatches.
+    #[arg(short, long, default_value_t = 2)]
+    microbatches: u32,
+    /// Chunks per rank.
+    #[arg(short = 'v', long, default_value_t = 1)]
+    chunks: u32,
+}
+
+impl Size {
+    /// The schedule of this size, if every rank can have a core.
+    fn schedule(&self, kind: ScheduleKind) -> anyhow::Result<Schedule> {
+        let (ranks, cores) = (self.pipeline, team::cores());
+        anyhow::ensure!(
+            ranks as usize <= cores,
+            "{ranks} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline"
+        );
+        anyhow::ensure!(
+            kind.is_executed(),
+            "--schedule: {kind} does not train yet; slimpipe, seq1f1b and 1f1b do"
+        );
+        Ok(Schedule::new(kind, ranks, self.slices, self.microbatches, self.chunks)?)
     }
 }
 

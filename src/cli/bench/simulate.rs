@@ -11,7 +11,7 @@ use slimpipe::prelude::*;
 use slimpipe::train::hub::LlamaConfig;
 use slimpipe::train::model::{LlamaStage, Source};
 
-use super::median;
+use super::{Size, median};
 
 /// Arguments of `bench simulate`.
 #[derive(clap::Args)]
@@ -19,18 +19,8 @@ pub struct Args {
     /// The schedule.
     #[arg(long, default_value = "slimpipe")]
     schedule: ScheduleKind,
-    /// Pipeline ranks, each on a thread; no more than cores.
-    #[arg(short, long, default_value_t = 2)]
-    pipeline: u32,
-    /// Slices per sequence.
-    #[arg(short = 'n', long, default_value_t = 8)]
-    slices: u32,
-    /// Microbatches.
-    #[arg(short, long, default_value_t = 2)]
-    microbatches: u32,
-    /// Chunks per rank.
-    #[arg(short = 'v', long, default_value_t = 1)]
-    chunks: u32,
+    #[command(flatten)]
+    size: Size,
     /// Tokens in a sequence.
     #[arg(long, default_value_t = 2048)]
     seq: usize,
@@ -121,9 +111,10 @@ fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>
     let model = model(args);
     let tokens: Vec<u32> = (0..args.seq as u32).map(|i| i * 37 % 256).collect();
     let labels = tokens.iter().map(|&token| i64::from(token)).collect();
-    let batch = Batch { sequences: vec![Sequence { tokens, labels }; args.microbatches as usize] };
+    let batch =
+        Batch { sequences: vec![Sequence { tokens, labels }; args.size.microbatches as usize] };
     let origin = Instant::now();
-    let by_rank = launch(args.pipeline, schedule.channel_capacity(), |comm| {
+    let by_rank = launch(args.size.pipeline, schedule.channel_capacity(), |comm| {
         let _team = team::enter(1).map_err(execute::Error::from)?;
         let memory = Memory::builder(comm.rank()).build();
         let build =
@@ -157,23 +148,17 @@ fn makespan(ranks: &[Measured]) -> f64 {
 
 /// Measures units in every other step, simulates a step with them, and compares with the rest.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let cores = team::cores();
-    anyhow::ensure!(
-        args.pipeline as usize <= cores,
-        "{} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline",
-        args.pipeline
-    );
     anyhow::ensure!(args.pairs > 0, "--pairs must be at least 1");
-    let Args { schedule, pipeline, slices, microbatches, chunks, .. } = *args;
-    let schedule = Schedule::new(schedule, pipeline, slices, microbatches, chunks)?;
+    let Size { pipeline: p, slices: n, microbatches: m, chunks: v } = args.size;
+    let schedule = args.size.schedule(args.schedule)?;
     let steps = execute(args, &schedule)?;
     let costs = MeasuredCosts::of(steps.iter().step_by(2));
     let simulated = simulate(&schedule, &costs)?;
     let executed = median(steps.iter().skip(1).step_by(2).map(|ranks| makespan(ranks)).collect());
     println!(
         "{}",
-        json!({"schedule": schedule.kind().name(), "p": pipeline, "n": slices,
-               "m": microbatches, "v": chunks, "simulated_s": simulated.makespan,
+        json!({"schedule": schedule.kind().name(), "p": p, "n": n, "m": m, "v": v,
+               "simulated_s": simulated.makespan,
                "executed_s": executed,
                "difference_percent": 100.0 * (simulated.makespan / executed - 1.0),
                "simulated_bubble_percent": 100.0 * simulated.bubble()})

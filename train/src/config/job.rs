@@ -52,13 +52,7 @@ impl Config {
         let (train, parallel) = (&self.train, &self.parallel);
         let unknown = |error: ScheduleError| Error::setting("parallel.schedule", error.to_string());
         let kind: ScheduleKind = parallel.schedule.parse().map_err(unknown)?;
-        if matches!(
-            kind,
-            ScheduleKind::Seq1F1BBalanced
-                | ScheduleKind::ZbH1
-                | ScheduleKind::ZbV
-                | ScheduleKind::VHalf
-        ) {
+        if !kind.is_executed() {
             let what = format!("{kind} does not train yet; slimpipe, seq1f1b and 1f1b do");
             return Err(Error::setting("parallel.schedule", what));
         }
