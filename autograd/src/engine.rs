@@ -59,16 +59,24 @@ impl Backward<'_> {
     /// # Errors
     /// A gradient of another shape or dtype than the input, out of memory.
     pub fn add(&mut self, index: usize, gradient: RawTensor) -> Result<()> {
-        let Some(input) = &self.node.inputs[index] else { return Ok(()) };
-        input.check_gradient(self.node.name, &gradient)?;
-        if let Kind::Parameter(parameter) = &input.kind {
+        let node = self.node;
+        match &node.inputs[index] {
+            Some(input) => self.add_to(input, gradient),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds `gradient` to that of `node`, an input or a node that was made in this backward.
+    pub(crate) fn add_to(&mut self, node: &Arc<Node>, gradient: RawTensor) -> Result<()> {
+        node.check_gradient(self.node.name, &gradient)?;
+        if let Kind::Parameter(parameter) = &node.kind {
             return if self.state.meta { Ok(()) } else { parameter.add(&gradient) };
         }
-        let sum = match self.state.pending.remove(&input.id) {
+        let sum = match self.state.pending.remove(&node.id) {
             None => gradient,
             Some(earlier) => ops::elementwise::add_reusing(earlier, gradient)?,
         };
-        self.state.put(input, sum);
+        self.state.put(node, sum);
         Ok(())
     }
 

@@ -58,6 +58,11 @@ pub enum Error {
         /// The slice whose turn it is.
         expected: usize,
     },
+    /// A region that is recomputed and writes to a K/V cache.
+    #[error(
+        "recompute: the region writes to a KvCache, and would again in backward; call KvCache::write before it and Tensor::attend_to in it"
+    )]
+    WriteInRecompute,
     /// A fused head whose loss is not the root of backward.
     #[error(
         "head_loss: the gradient flowing in must be 1, not {got}; scale through the `scale` argument, the head's weight gradient is already accumulated in forward"

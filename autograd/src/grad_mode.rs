@@ -1,4 +1,4 @@
-//! Turning the tape off.
+//! Turning the tape off and on.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// Restores the previous mode when dropped.
-#[must_use = "the tape is off only while the guard lives"]
+#[must_use = "the mode lasts as long as the guard"]
 pub struct NoGrad {
     previous: bool,
     not_send: PhantomData<*const ()>,
@@ -17,6 +17,11 @@ pub struct NoGrad {
 /// Turns the tape off on this thread: operations save nothing and make no nodes.
 pub fn no_grad() -> NoGrad {
     NoGrad { previous: ENABLED.replace(false), not_send: PhantomData }
+}
+
+/// Turns the tape on again, in a backward that runs a forward.
+pub(crate) fn with_grad() -> NoGrad {
+    NoGrad { previous: ENABLED.replace(true), not_send: PhantomData }
 }
 
 /// Whether operations on this thread are recorded.

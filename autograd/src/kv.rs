@@ -6,6 +6,9 @@
 //! then takes its own accumulator, which is complete because slices run backward in reverse order:
 //! every later slice has added its part. An accumulator is f32 and lives from the backward of the
 //! last slice to that of its own.
+//!
+//! Attending to what was written does not change the cache, so a layer that is
+//! [recomputed](crate::recompute) writes outside and attends inside.
 
 use std::sync::Arc;
 
@@ -18,7 +21,7 @@ use slimpipe_runtime::{DType, RawTensor};
 use crate::engine::Backward;
 use crate::node::Function;
 use crate::port::{AttentionCall, AttentionPort, AttentionResult};
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Tensor, is_recording, recompute};
 
 /// The keys and values of one (microbatch, layer), slice by slice.
 #[derive(Default)]
@@ -68,6 +71,48 @@ impl KvCache {
         self.chunks.last().map_or(0, |chunk| chunk.start + chunk.k.dims()[0])
     }
 
+    /// Appends a slice's keys `k` and values `v` [rows, kv_heads, head_dim]. The result is what the
+    /// slice's queries [attend to](Tensor::attend_to).
+    ///
+    /// # Errors
+    /// Out of memory, or the region that writes is one of [`recompute`](crate::recompute), which would
+    /// write again in backward.
+    #[track_caller]
+    pub fn write(&mut self, k: &Tensor, v: &Tensor) -> Result<KvPrefix> {
+        let prefix = self.prefix(k, v)?;
+        self.push(&prefix);
+        Ok(prefix)
+    }
+
+    /// What [`KvCache::write`] gives, before it is appended.
+    #[track_caller]
+    fn prefix(&self, k: &Tensor, v: &Tensor) -> Result<KvPrefix> {
+        recompute::check_write()?;
+        let own = Arc::new(KvChunk {
+            k: in_kv_region(k.raw())?,
+            v: in_kv_region(v.raw())?,
+            start: self.tokens(),
+            grads: Mutex::new(None),
+        });
+        // The write's value is never read as a tensor: its node only orders backward.
+        let (chunk, dtype) = (own.clone(), k.dtype());
+        let write = Tensor::from_op("write_kv", own.k.clone(), &[k, v], || Write { chunk, dtype });
+        Ok(KvPrefix {
+            chunks: self.chunks.iter().cloned().chain([own]).collect(),
+            write,
+            open: self.open.clone(),
+            turn: *self.open.lock(),
+            port: self.port.clone(),
+        })
+    }
+
+    fn push(&mut self, prefix: &KvPrefix) {
+        self.chunks.extend(prefix.chunks.last().cloned());
+        if is_recording() {
+            *self.open.lock() += 1;
+        }
+    }
+
     /// Runs `make` so that its results lie in the unit's K/V region, where they stay for the later
     /// slices. Tensors made elsewhere are copied there when they are written.
     ///
@@ -102,47 +147,67 @@ impl Function for Write {
     }
 }
 
-struct Attend {
-    q: RawTensor,
-    out: RawTensor,
-    lse: RawTensor,
+/// The keys and values that a slice attends to: its own and those of all earlier slices. Cloning
+/// copies the handle.
+#[derive(Clone)]
+pub struct KvPrefix {
+    /// Oldest first.
     chunks: Vec<Arc<KvChunk>>,
+    /// The slice's own write.
+    write: Tensor,
     open: Arc<Mutex<usize>>,
-    /// How many earlier slices were to run backward after this one.
+    /// How many earlier slices are to run backward after this one.
     turn: usize,
-    scale: f32,
-    offset: usize,
     port: Option<Arc<dyn AttentionPort>>,
 }
 
-impl Attend {
+impl KvPrefix {
+    /// Position of the slice's first token.
+    pub fn offset(&self) -> usize {
+        self.chunks.last().map_or(0, |own| own.start)
+    }
+
+    /// Lets the slice run backward: all later ones have, and no earlier one.
     fn take_turn(&self) -> Result<()> {
         let mut open = self.open.lock();
-        if *open != self.turn + 1 {
+        // It may have been taken by another attention of the same slice.
+        if *open != self.turn && *open != self.turn + 1 {
             return Err(Error::OutOfOrder { slice: self.turn, expected: open.saturating_sub(1) });
         }
         *open = self.turn;
         Ok(())
     }
+
+    fn views(&self) -> Vec<Chunk<'_>> {
+        self.chunks.iter().map(|chunk| chunk.view()).collect()
+    }
+}
+
+struct Attend {
+    q: RawTensor,
+    out: RawTensor,
+    lse: RawTensor,
+    kv: KvPrefix,
+    scale: f32,
 }
 
 impl Function for Attend {
     fn backward(self: Box<Self>, cx: &mut Backward<'_>, grad: RawTensor) -> Result<()> {
-        self.take_turn()?;
-        let views: Vec<Chunk<'_>> = self.chunks.iter().map(|chunk| chunk.view()).collect();
-        let mut locked: Vec<_> = self.chunks.iter().map(|chunk| chunk.grads.lock()).collect();
+        self.kv.take_turn()?;
+        let (views, chunks) = (self.kv.views(), &self.kv.chunks);
+        let mut locked: Vec<_> = chunks.iter().map(|chunk| chunk.grads.lock()).collect();
         let mut grads = Vec::with_capacity(locked.len());
-        for (grad, chunk) in locked.iter_mut().zip(&self.chunks) {
+        for (grad, chunk) in locked.iter_mut().zip(chunks) {
             if grad.is_none() {
                 **grad = Some(chunk.new_grads()?);
             }
             grads.extend(grad.as_mut().map(GradRows::all));
         }
-        let Self { q, out, lse, scale, offset, .. } = &*self;
-        let dq = match &self.port {
-            None => ops::attend_backward(q, &views, out, lse, &grad, *scale, *offset, &mut grads)?,
+        let (Self { q, out, lse, scale, .. }, offset) = (&*self, self.kv.offset());
+        let dq = match &self.kv.port {
+            None => ops::attend_backward(q, &views, out, lse, &grad, *scale, offset, &mut grads)?,
             Some(port) => port.backward(
-                &AttentionCall { q, chunks: &views, scale: *scale, offset: *offset },
+                &AttentionCall { q, chunks: &views, scale: *scale, offset },
                 &AttentionResult { out, lse, grad: &grad },
                 &mut grads,
             )?,
@@ -175,45 +240,33 @@ impl Tensor {
     /// Shapes or dtypes that do not fit, out of memory.
     #[track_caller]
     pub fn attend(&self, k: &Self, v: &Self, cache: &mut KvCache, scale: f32) -> Result<Self> {
-        let offset = cache.tokens();
-        let chunk = Arc::new(KvChunk {
-            k: in_kv_region(k.raw())?,
-            v: in_kv_region(v.raw())?,
-            start: offset,
-            grads: Mutex::new(None),
-        });
-        let chunks: Vec<_> = cache.chunks.iter().chain([&chunk]).cloned().collect();
-        let views: Vec<Chunk<'_>> = chunks.iter().map(|chunk| chunk.view()).collect();
-        let (q, port) = (self.raw(), &cache.port);
-        let (out, lse) = match port {
+        let prefix = cache.prefix(k, v)?;
+        let result = self.attend_to(&prefix, scale)?;
+        // Last, so that an attention that failed has not written.
+        cache.push(&prefix);
+        Ok(result)
+    }
+
+    /// As [`Tensor::attend`], over keys and values that were [written](KvCache::write) before.
+    ///
+    /// # Errors
+    /// As [`Tensor::attend`].
+    #[track_caller]
+    pub fn attend_to(&self, kv: &KvPrefix, scale: f32) -> Result<Self> {
+        let (q, views, offset) = (self.raw(), kv.views(), kv.offset());
+        // The others took part when it ran first; they do not wait for it to be made again.
+        let (out, lse) = match kv.port.as_ref().filter(|_| !recompute::is_again()) {
             None => ops::attend(q, &views, scale, offset)?,
             Some(port) => port.forward(&AttentionCall { q, chunks: &views, scale, offset })?,
         };
         drop(views);
-        // The write's value is never read as a tensor: its node only orders backward.
-        let write = Self::from_op("write_kv", chunk.k.clone(), &[k, v], || Write {
-            chunk: chunk.clone(),
-            dtype: k.dtype(),
-        });
-        let mut open = cache.open.lock();
-        let result = Self::from_op("attention", out.clone(), &[self, &write], || Attend {
+        Ok(Self::from_op("attention", out.clone(), &[self, &kv.write], || Attend {
             q: q.clone(),
             out,
             lse,
-            chunks,
-            open: cache.open.clone(),
-            turn: *open,
+            kv: kv.clone(),
             scale,
-            offset,
-            port: port.clone(),
-        });
-        if result.requires_grad() {
-            *open += 1;
-        }
-        drop(open);
-        // Last, so that an attention that failed has not written.
-        cache.chunks.push(chunk);
-        Ok(result)
+        }))
     }
 }
 

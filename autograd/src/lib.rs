@@ -15,6 +15,7 @@
 //! * A [`Parameter`] has a value in the model's dtype and a gradient accumulated in f32. Gradients of
 //!   weights are written straight into their accumulators.
 //! * Backward consumes the tape: each saved tensor is freed by the operation that saved it.
+//! * [`recompute`](recompute()) saves the inputs of a region in place of what is made in it.
 //! * A [`KvCache`] carries keys and values from slice to slice, and their gradients back.
 //! * [`CustomOp`] adds an operation from outside; [`GradCheck`] checks one.
 //!
@@ -22,7 +23,7 @@
 //! |---|---|
 //! | `tensor`, `functions` | the user's methods and their backward |
 //! | `node`, `engine`, `weights` | the tape and the walk over it, whole or in two parts |
-//! | `saved` | what is kept for backward, or made again |
+//! | `saved`, [`mod@recompute`] | what is kept for backward, or made again |
 //! | `parameter`, `kv` | where gradients end, and how they cross slices |
 //! | `port` | attention that others take part in |
 
@@ -36,6 +37,7 @@ mod kv;
 mod node;
 mod parameter;
 mod port;
+pub mod recompute;
 mod saved;
 mod tensor;
 mod weights;
@@ -45,10 +47,11 @@ pub use engine::{Backward, TapeEnd, backward, backward_input};
 pub use error::{Error, Result};
 pub use grad_mode::{NoGrad, is_recording, no_grad};
 pub use gradcheck::{GradCheck, gradcheck};
-pub use kv::KvCache;
+pub use kv::{KvCache, KvPrefix};
 pub use node::Function;
 pub use parameter::{Gradient, Parameter};
 pub use port::{AttentionCall, AttentionPort, AttentionResult};
+pub use recompute::recompute;
 pub use slimpipe_ops::cross_entropy::IGNORE;
 pub use slimpipe_ops::rope::RopeTable;
 pub use slimpipe_ops::unary::Unary;

@@ -45,6 +45,12 @@ pub(crate) enum Kind {
     Leaf,
 }
 
+impl Kind {
+    pub(crate) fn operation(function: impl Function + 'static) -> Self {
+        Self::Operation(Mutex::new(Some(Box::new(function))))
+    }
+}
+
 pub(crate) struct Node {
     pub id: u64,
     pub name: &'static str,
@@ -86,9 +92,13 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// Frees long chains in a loop: the default would recurse once per node.
+    /// Frees long chains in a loop: the default would recurse once per node. What a function saved may
+    /// lead to nodes, too, so it goes while the stack still keeps them.
     fn drop(&mut self) {
         let mut stack: Vec<Arc<Node>> = self.inputs.drain(..).flatten().collect();
+        if let Kind::Operation(function) = &mut self.kind {
+            function.get_mut().take();
+        }
         while let Some(node) = stack.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
                 stack.extend(node.inputs.drain(..).flatten());

@@ -19,6 +19,8 @@ type Compute = dyn Fn() -> Result<RawTensor> + Send + Sync;
 pub(crate) struct Recipe {
     compute: Box<Compute>,
     state: Mutex<State>,
+    /// Whether it is one pass over memory; otherwise it runs a whole region.
+    pub cheap: bool,
 }
 
 #[derive(Default)]
@@ -31,7 +33,14 @@ impl Recipe {
     pub(crate) fn new(
         compute: impl Fn() -> Result<RawTensor> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { compute: Box::new(compute), state: Mutex::default() })
+        Arc::new(Self { compute: Box::new(compute), state: Mutex::default(), cheap: true })
+    }
+
+    /// A recipe that runs a region again.
+    pub(crate) fn of_region(
+        compute: impl Fn() -> Result<RawTensor> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { compute: Box::new(compute), state: Mutex::default(), cheap: false })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use slimpipe_runtime::random::Random;
 use slimpipe_runtime::{DType, Device, Element, RawTensor, Shape};
 
@@ -94,6 +93,15 @@ impl Tensor {
         Self { raw, node: is_recording().then_some(node), recipe: None }
     }
 
+    /// A tensor with a place on the tape, which later operations save as `recipe`, if there is one.
+    pub(crate) fn from_parts(raw: RawTensor, node: Edge, recipe: Option<Arc<Recipe>>) -> Self {
+        Self { raw, node, recipe }
+    }
+
+    pub(crate) fn recipe(&self) -> Option<&Arc<Recipe>> {
+        self.recipe.as_ref()
+    }
+
     pub(crate) fn node(&self) -> Option<&Arc<Node>> {
         self.node.as_ref()
     }
@@ -124,8 +132,7 @@ impl Tensor {
         if !is_recording() || edges.iter().all(Option::is_none) {
             return raw.into();
         }
-        let function: Box<dyn Function> = Box::new(function());
-        let node = Node::new(name, &raw, edges, Kind::Operation(Mutex::new(Some(function))));
+        let node = Node::new(name, &raw, edges, Kind::operation(function()));
         Self { raw, node: Some(node), recipe: None }
     }
 

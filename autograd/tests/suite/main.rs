@@ -8,6 +8,7 @@ mod kv;
 mod parameters;
 mod port;
 mod recipes;
+mod recompute;
 mod tape;
 mod tensors;
 mod util;
