@@ -138,6 +138,11 @@ impl Memory {
         self.inner.state.lock().install(chunk, plans)
     }
 
+    /// The plan that units of `slice` and `chunk` follow, if one was installed.
+    pub fn plan(&self, chunk: u32, slice: u32) -> Option<Arc<UnitPlan>> {
+        self.inner.state.lock().plan(chunk, slice)
+    }
+
     /// Makes room for a task that follows `plan`, of which only what is recorded as forward counts.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! let gate = Parameter::new("gate", RawTensor::from_slice(&[1f32, 2., 3., 4.], (2, 2), Device::Cpu)?);
 //! let x = Tensor::new(&[1f32, -1.], (1, 2), Device::Cpu)?;
 //! let weight = gate.clone();
-//! let y = recompute(&[&x], move |inputs| inputs[0].linear(&weight.tensor())?.silu())?;
+//! let y = recompute([x], move |[x]| x.linear(&weight.tensor())?.silu())?;
 //! y.sum()?.backward()?;
 //! assert!(gate.grad_to_vec()?.is_some());
 //! # Ok::<(), slimpipe_autograd::Error>(())
@@ -70,41 +70,36 @@ impl Outputs for Vec<Tensor> {
 /// # Errors
 /// What `f` meets, or it writes to a [`KvCache`](crate::KvCache).
 #[track_caller]
-pub fn recompute<O: Outputs>(
-    inputs: &[&Tensor],
-    f: impl Fn(&[Tensor]) -> Result<O> + Send + 'static,
+pub fn recompute<const N: usize, O: Outputs>(
+    inputs: [Tensor; N],
+    f: impl Fn([Tensor; N]) -> Result<O> + Send + 'static,
 ) -> Result<O> {
+    let constants = inputs.each_ref().map(Tensor::detach);
+    let kept = is_recording().then(|| inputs.map(Input::keep));
     let outputs = {
         let (_off, _inside) = (no_grad(), Inside::enter(Run::First));
-        let constants: Vec<Tensor> = inputs.iter().map(|input| input.detach()).collect();
-        f(&constants)?
+        f(constants)?
     };
-    if !is_recording() {
-        return Ok(outputs);
-    }
-    let edges: Vec<Edge> = inputs.iter().map(|input| input.node().cloned()).collect();
-    let inputs = inputs.iter().map(|&input| Input::keep(input)).collect();
-    let run = move |inputs: &[Tensor]| -> Result<Vec<Tensor>> {
+    let Some(inputs) = kept else { return Ok(outputs) };
+    let edges: Vec<Edge> = inputs.iter().map(|input| input.node.clone()).collect();
+    let forward = move || -> Result<Vec<Tensor>> {
         let mut all = Vec::new();
-        f(inputs)?.map(|output| {
+        f(Input::tensors(&inputs)?)?.map(|output| {
             all.push(output.clone());
             output
         });
         Ok(all)
     };
-    let region = Arc::new(Region {
-        forward: Mutex::new(Some(Forward { inputs, run: Box::new(run) })),
-        outputs: Mutex::new(Vec::new()),
-    });
+    let forward = Mutex::new(Some(Box::new(forward) as Box<Forward>));
+    let region = Arc::new(Region { forward, outputs: Mutex::new(Vec::new()) });
     let mut node = None;
-    let outputs = outputs.map(|output| {
+    Ok(outputs.map(|output| {
         let raw = output.raw().clone();
         let node = node.get_or_insert_with(|| {
             Node::new(NAME, &raw, edges.clone(), Kind::operation(Again(region.clone())))
         });
         region.output(raw, node)
-    });
-    Ok(outputs)
+    }))
 }
 
 /// A kept input, with its place on the tape.
@@ -115,23 +110,22 @@ struct Input {
 }
 
 impl Input {
-    fn keep(input: &Tensor) -> Self {
+    fn keep(input: Tensor) -> Self {
         let recipe = input.recipe().filter(|recipe| recipe.cheap).cloned();
         let value = Saved::new(input.raw(), recipe.as_ref());
         Self { value, node: input.node().cloned(), recipe }
     }
 
-    fn tensor(&self) -> Result<Tensor> {
-        Ok(Tensor::from_parts(self.value.value()?, self.node.clone(), self.recipe.clone()))
+    fn tensors<const N: usize>(inputs: &[Self; N]) -> Result<[Tensor; N]> {
+        let values = inputs.iter().map(|input| input.value.value()).collect::<Result<Vec<_>>>()?;
+        Ok(std::array::from_fn(|i| {
+            let Self { node, recipe, .. } = &inputs[i];
+            Tensor::from_parts(values[i].clone(), node.clone(), recipe.clone())
+        }))
     }
 }
 
-type Body = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>> + Send;
-
-struct Forward {
-    inputs: Vec<Input>,
-    run: Box<Body>,
-}
+type Forward = dyn FnOnce() -> Result<Vec<Tensor>> + Send;
 
 /// What a region's output is, from its forward to its backward.
 #[derive(Default)]
@@ -145,7 +139,7 @@ struct Output {
 
 struct Region {
     /// Taken when it runs again.
-    forward: Mutex<Option<Forward>>,
+    forward: Mutex<Option<Box<Forward>>>,
     outputs: Mutex<Vec<Output>>,
 }
 
@@ -169,12 +163,10 @@ impl Region {
 
     /// Runs the region with the tape on, unless that was done.
     fn run_again(&self) -> Result<()> {
-        let Some(Forward { inputs, run }) = self.forward.lock().take() else { return Ok(()) };
+        let Some(forward) = self.forward.lock().take() else { return Ok(()) };
         let made = {
             let (_on, _inside) = (with_grad(), Inside::enter(Run::Again));
-            let tensors = inputs.iter().map(Input::tensor).collect::<Result<Vec<_>>>()?;
-            drop(inputs);
-            run(&tensors)?
+            forward()?
         };
         for (output, tensor) in self.outputs.lock().iter_mut().zip(made) {
             let (raw, node) = tensor.into_parts();

@@ -2,4 +2,5 @@
 
 mod equality;
 mod memory;
+mod recompute;
 mod support;

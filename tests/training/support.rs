@@ -7,7 +7,7 @@ use slimpipe::allocator::MemoryStats;
 use slimpipe::prelude::*;
 use slimpipe::runtime::random::Random;
 use slimpipe::train::hub::LlamaConfig;
-use slimpipe::train::model::{LlamaStage, Source};
+use slimpipe::train::model::{LlamaStage, Recompute, Source};
 use slimpipe::train::{Error, Result};
 
 /// How a model is dealt and run.
@@ -20,18 +20,21 @@ pub struct Layout {
     pub chunks: u32,
     pub threads: usize,
     pub dtype: DType,
+    /// Of layers of even and of odd index.
+    pub recompute: [Recompute; 2],
 }
 
 impl Layout {
     pub fn slimpipe(ranks: u32, slices: u32, microbatches: u32, chunks: u32) -> Self {
         let (kind, dtype) = (ScheduleKind::SlimPipe, DType::F32);
-        Self { kind, ranks, slices, microbatches, chunks, threads: 1, dtype }
+        let recompute = [Recompute::None; 2];
+        Self { kind, ranks, slices, microbatches, chunks, threads: 1, dtype, recompute }
     }
 
-    /// The same batches on one rank in one piece.
+    /// The same batches on one rank in one piece, everything kept.
     pub fn reference(self) -> Self {
         let kind = ScheduleKind::SlimPipe;
-        Self { kind, ranks: 1, slices: 1, chunks: 1, ..self }
+        Self { kind, ranks: 1, slices: 1, chunks: 1, recompute: [Recompute::None; 2], ..self }
     }
 }
 
@@ -100,7 +103,8 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
         let memory = Memory::builder(comm.rank()).poison().strict().build();
         let size = (setup.model.num_hidden_layers, setup.seq_len);
         let build = |spec: &StageSpec| {
-            LlamaStage::new(&setup.model, spec, &Source::Random(3), layout.dtype)
+            let stage = LlamaStage::new(&setup.model, spec, &Source::Random(3), layout.dtype)?;
+            Ok::<_, Error>(stage.recompute(|layer| layout.recompute[layer % 2]))
         };
         let origin = Instant::now();
         let mut pipeline =

@@ -83,6 +83,11 @@ impl State {
         Ok(())
     }
 
+    pub(crate) fn plan(&self, chunk: u32, slice: u32) -> Option<Arc<UnitPlan>> {
+        let plans = self.plans.get(chunk as usize)?;
+        plans.get(slice as usize).or(plans.last()).cloned()
+    }
+
     fn expect_idle(&self) -> Result<(), AllocError> {
         match self.stats.units_in_flight.current {
             0 => Ok(()),
@@ -107,8 +112,7 @@ impl State {
         if self.units.iter().any(|unit| unit.state.id == id) {
             return Err(AllocError::UnitOpen(id));
         }
-        let plans = self.plans.get(id.chunk as usize).map_or(&[][..], Vec::as_slice);
-        let plan = plans.get(id.slice as usize).or(plans.last()).cloned();
+        let plan = self.plan(id.chunk, id.slice);
         let mut cells = [const { Vec::new() }; HELD.len()];
         let mut usage = [Usage::default(); HELD.len()];
         if let Some(plan) = &plan {

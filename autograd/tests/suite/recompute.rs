@@ -63,7 +63,7 @@ impl Mlp {
     fn forward(&self, x: &Tensor, again: bool) -> Result<Tensor> {
         let inner = if again {
             let mlp = self.clone();
-            recompute(&[x], move |inputs| mlp.inner(&inputs[0]))?
+            recompute([x.clone()], move |[x]| mlp.inner(&x))?
         } else {
             self.inner(x)?
         };
@@ -123,20 +123,20 @@ fn a_backward_in_two_parts_runs_regions_once_more_too() {
 #[test]
 fn a_region_passes_the_gradient_check() {
     let inputs = [random([5, 6], 1), random([4, 6], 2), random([4], 3)];
-    let body = |x: &[Tensor]| x[0].linear(&x[1])?.silu()?.mul(&x[2]);
+    let body = |[x, w, y]: [Tensor; 3]| x.linear(&w)?.silu()?.mul(&y);
     GradCheck::default()
-        .run(&inputs, |x| recompute(&[&x[0], &x[1], &x[2]], body)?.tanh())
+        .run(&inputs, |x| recompute([0, 1, 2].map(|i| x[i].clone()), body)?.tanh())
         .unwrap();
 }
 
 #[test]
 fn outputs_may_be_several_and_some_of_no_use() {
     let (a, b) = (parameter("a", (3, 4), DType::F32), parameter("b", (3, 4), DType::F32));
-    let body = |x: &[Tensor]| Ok([x[0].mul(&x[1])?, x[0].add(&x[1])?, x[0].silu()?]);
+    let body = |[a, b]: [Tensor; 2]| Ok([a.mul(&b)?, a.add(&b)?, a.silu()?]);
     let loss = |[product, sum, _]: [Tensor; 3]| product.mul(&sum)?.sum();
     let run = |again: bool| {
-        let (x, y) = (a.tensor(), b.tensor());
-        let outputs = if again { recompute(&[&x, &y], body) } else { body(&[x, y]) }.unwrap();
+        let inputs = [a.tensor(), b.tensor()];
+        let outputs = if again { recompute(inputs, body) } else { body(inputs) }.unwrap();
         loss(outputs).unwrap().backward().unwrap();
         let gradients = [grad(&a), grad(&b)];
         [&a, &b].into_iter().for_each(Parameter::zero_grad);
@@ -144,7 +144,7 @@ fn outputs_may_be_several_and_some_of_no_use() {
     };
     assert_eq!(run(true), run(false));
     // As many as the region says when it runs.
-    let many = recompute(&[&a.tensor()], |x| Ok(vec![x[0].clone(); 5])).unwrap();
+    let many = recompute([a.tensor()], |[x]| Ok(vec![x; 5])).unwrap();
     assert_eq!(many.len(), 5);
     many[4].sum().unwrap().backward().unwrap();
     assert_eq!(grad(&a), [1.0; 12]);
@@ -154,11 +154,11 @@ fn outputs_may_be_several_and_some_of_no_use() {
 fn regions_nest() {
     let (x, runs) = (parameter("x", (3, 4), DType::F32), Runs::default());
     let count = runs.clone();
-    let y = recompute(&[&x.tensor()], move |outer| {
+    let y = recompute([x.tensor()], move |[outer]| {
         let count = count.clone();
-        recompute(&[&outer[0].silu()?], move |inner| {
+        recompute([outer.silu()?], move |[inner]| {
             count.0.fetch_add(1, Ordering::Relaxed);
-            inner[0].tanh()
+            inner.tanh()
         })
     });
     y.unwrap().sum().unwrap().backward().unwrap();
@@ -175,7 +175,7 @@ fn nothing_is_kept_under_no_grad() {
     let _entered = memory.enter();
     let x = parameter("x", (3, 4), DType::F32);
     let _quiet = no_grad();
-    let y = recompute(&[&x.tensor()], |x| x[0].silu()?.tanh()).unwrap();
+    let y = recompute([x.tensor()], |[x]| x.silu()?.tanh()).unwrap();
     assert!(!y.requires_grad());
     assert_eq!(memory.stats().total.requested.current, 2 * 4 * 12);
 }
@@ -183,13 +183,13 @@ fn nothing_is_kept_under_no_grad() {
 #[test]
 fn a_region_that_fails_or_was_used_up_says_so() {
     let (x, runs) = (parameter("x", (3, 4), DType::F32), Runs::default());
-    let body = move |x: &[Tensor]| match runs.0.fetch_add(1, Ordering::Relaxed) {
-        0 => x[0].silu(),
+    let body = move |[x]: [Tensor; 1]| match runs.0.fetch_add(1, Ordering::Relaxed) {
+        0 => x.silu(),
         _ => Err(Error::Custom { op: "body", what: "only once".to_owned() }),
     };
-    let y = recompute(&[&x.tensor()], body).unwrap().sum().unwrap();
+    let y = recompute([x.tensor()], body).unwrap().sum().unwrap();
     assert_eq!(error(y.backward()), "custom op `body`: only once");
-    let y = recompute(&[&x.tensor()], |x| x[0].silu()).unwrap();
+    let y = recompute([x.tensor()], |[x]| x.silu()).unwrap();
     let (one, two) = (y.sum().unwrap(), y.sum().unwrap());
     one.backward().unwrap();
     let used_up = error(two.backward());
@@ -200,7 +200,7 @@ fn a_region_that_fails_or_was_used_up_says_so() {
 fn a_long_chain_of_regions_is_dropped_without_deep_recursion() {
     let mut x = parameter("x", 1, DType::F32).tensor();
     for _ in 0..20_000 {
-        x = recompute(&[&x], |x| x[0].scale(0.5)).unwrap().scale(2.0).unwrap();
+        x = recompute([x], |[x]| x.scale(0.5)).unwrap().scale(2.0).unwrap();
     }
     assert!(x.requires_grad());
 }
@@ -238,10 +238,9 @@ fn attention(again: bool, cache: &mut KvCache) -> Vec<Vec<f32>> {
         let heads = |x: Tensor| x.reshape((5, 2, 4));
         let [k, v] = [&k, &v].map(|w| heads(x.linear(&w.tensor()).unwrap()).unwrap());
         let (kv, weight) = (cache.write(&k, &v).unwrap(), q.clone());
-        let body = move |x: &[Tensor]| {
-            heads(x[0].linear(&weight.tensor())?)?.attend_to(&kv, 0.4)?.tanh()
-        };
-        let y = if again { recompute(&[&x], body) } else { body(&[x]) }.unwrap();
+        let body =
+            move |[x]: [Tensor; 1]| heads(x.linear(&weight.tensor())?)?.attend_to(&kv, 0.4)?.tanh();
+        let y = if again { recompute([x], body) } else { body([x]) }.unwrap();
         results.push(y.to_vec::<f32>().unwrap());
         losses.push(y.sum().unwrap());
     }
@@ -265,7 +264,7 @@ fn slices_with_regions_run_backward_in_reverse_order_only() {
     let mut loss = |name: &str| {
         let x = parameter(name, (4, 2, 4), DType::F32).tensor();
         let kv = cache.write(&x, &x).unwrap();
-        recompute(&[&x], move |x| x[0].attend_to(&kv, 1.0)).unwrap().sum().unwrap()
+        recompute([x], move |[x]| x.attend_to(&kv, 1.0)).unwrap().sum().unwrap()
     };
     let (first, second) = (loss("first"), loss("second"));
     let refused = error(first.backward());
@@ -277,8 +276,7 @@ fn slices_with_regions_run_backward_in_reverse_order_only() {
 fn a_region_that_writes_to_a_cache_is_refused() {
     let cache = parking_lot::Mutex::new(KvCache::new());
     let x = Tensor::new(&[1f32; 8], (2, 1, 4), Device::Cpu).unwrap();
-    let refused =
-        error(recompute(&[&x], move |x| x[0].attend(&x[0], &x[0], &mut cache.lock(), 1.0)));
+    let refused = error(recompute([x], move |[x]| x.attend(&x, &x, &mut cache.lock(), 1.0)));
     assert!(refused.contains("call KvCache::write before it"), "{refused}");
 }
 
@@ -298,7 +296,7 @@ impl Outputs for Pair {
 fn results_of_a_users_own_kind_will_do() {
     let x = parameter("x", 4, DType::F32);
     let Pair { left, right } =
-        recompute(&[&x.tensor()], |x| Ok(Pair { left: x[0].scale(2.0)?, right: x[0].scale(3.0)? }))
+        recompute([x.tensor()], |[x]| Ok(Pair { left: x.scale(2.0)?, right: x.scale(3.0)? }))
             .unwrap();
     left.add(&right).unwrap().sum().unwrap().backward().unwrap();
     assert_eq!(grad(&x), [5.0; 4]);
