@@ -10,10 +10,17 @@
 //! attention, which keeps their keys and values in a [`KvCache`]; nothing else here knows that there
 //! are slices, ranks, or a schedule.
 //!
-//! The program trains the model twice, over four ranks in eight slices and on one rank in one piece,
-//! on its own source text, and prints both losses of every step.
+//! Its blocks can keep their inputs only and be made again in backward: what [`recompute`] is given.
+//! Keys and values are written before, once.
+//!
+//! The program trains the model twice, over four ranks in eight slices with blocks made again, and on
+//! one rank in one piece with everything kept, on its own source text, and prints both losses of every
+//! step.
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use slimpipe::autograd::{self, KvPrefix, recompute};
 
 use slimpipe::pipeline::execute::{Error, Result};
 use slimpipe::prelude::*;
@@ -34,15 +41,18 @@ pub struct GptConfig {
     pub heads: usize,
     /// Layers.
     pub layers: usize,
+    /// Whether blocks are made again in backward.
+    pub recompute: bool,
 }
 
 /// The part of a model that one pipeline stage runs.
 pub struct Gpt {
     embedding: Option<Embedding>,
-    blocks: Vec<(usize, Block)>,
+    blocks: Vec<(usize, Arc<Block>)>,
     head: Option<Head>,
     parameters: Vec<Parameter>,
     width: usize,
+    recompute: bool,
 }
 
 struct Embedding {
@@ -87,7 +97,7 @@ impl Gpt {
     /// # Errors
     /// Out of memory.
     pub fn new(config: GptConfig, spec: &StageSpec) -> Result<Self> {
-        let GptConfig { vocab, context, width, heads, .. } = config;
+        let GptConfig { vocab, context, width, heads, recompute, .. } = config;
         let mut make = Maker::default();
         let mut embedding = None;
         if spec.is_first() {
@@ -97,14 +107,15 @@ impl Gpt {
         }
         let mut blocks = Vec::new();
         for layer in spec.layers.clone() {
-            blocks.push((layer, make.block(&format!("layer{layer}"), width, heads)?));
+            let block = make.block(&format!("layer{layer}"), width, heads)?;
+            blocks.push((layer, Arc::new(block)));
         }
         let mut head = None;
         if spec.is_last() {
             let norm = make.norm("head.norm", width)?;
             head = Some(Head { norm, weight: make.normal("head".to_owned(), (vocab, width))? });
         }
-        Ok(Self { embedding, blocks, head, parameters: make.0, width })
+        Ok(Self { embedding, blocks, head, parameters: make.0, width, recompute })
     }
 }
 
@@ -120,7 +131,7 @@ impl Stage for Gpt {
         };
         for (layer, block) in &self.blocks {
             let _layer = scope::layer(*layer as u32); // memory is planned and traced by layer
-            x = block.forward(x, cx.kv(*layer))?;
+            x = block.forward(x, cx.kv(*layer), self.recompute)?;
         }
         let Some(head) = &self.head else { return Ok(StageOutput::Hidden(x)) };
         let y = head.norm.forward(&x)?;
@@ -137,34 +148,50 @@ impl Stage for Gpt {
 }
 
 impl Block {
-    fn forward(&self, x: Tensor, cache: &mut KvCache) -> Result<Tensor> {
-        let x = self.attention.forward(&self.norm_1.forward(&x)?, cache)?.add_into(&x)?;
+    fn forward(self: &Arc<Self>, x: Tensor, cache: &mut KvCache, again: bool) -> Result<Tensor> {
+        let y = self.norm_1.forward(&x)?;
+        let kv = self.attention.write(&y, cache)?;
+        let block = self.clone();
+        let rest = move |[x, y]: [Tensor; 2]| block.rest(&x, y, &kv);
+        Ok(if again { recompute([x, y], rest) } else { rest([x, y]) }?)
+    }
+
+    /// Everything but keys and values, for the slice `x` and what its norm makes of it.
+    fn rest(&self, x: &Tensor, y: Tensor, kv: &KvPrefix) -> autograd::Result<Tensor> {
+        let x = self.attention.forward(&y, kv)?.add_into(x)?;
         let y = self.up.forward(&self.norm_2.forward(&x)?)?.gelu()?;
-        Ok(self.down.forward(&y)?.add_into(&x)?)
+        self.down.forward(&y)?.add_into(&x)
     }
 }
 
 impl Attention {
-    fn forward(&self, x: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
-        let (rows, width) = (x.dims()[0], x.dims()[1]);
-        let head_dim = width / self.heads;
-        let heads = |x: Tensor| x.reshape((rows, self.heads, head_dim));
-        let k = heads(KvCache::place(|| x.linear(&self.key.weight.tensor()))?)?;
-        let v = heads(self.value.forward(x)?)?;
-        let q = heads(self.query.forward(x)?)?;
-        let out = q.attend(&k, &v, cache, 1.0 / (head_dim as f32).sqrt())?;
-        self.output.forward(&out.reshape((rows, width))?)
+    fn write(&self, x: &Tensor, cache: &mut KvCache) -> autograd::Result<KvPrefix> {
+        let k = self.split(KvCache::place(|| x.linear(&self.key.weight.tensor()))?)?;
+        let v = self.split(self.value.forward(x)?)?;
+        cache.write(&k, &v)
+    }
+
+    fn forward(&self, x: &Tensor, kv: &KvPrefix) -> autograd::Result<Tensor> {
+        let q = self.split(self.query.forward(x)?)?;
+        let head_dim = q.dims()[2];
+        let out = q.attend_to(kv, 1.0 / (head_dim as f32).sqrt())?;
+        self.output.forward(&out.reshape((x.dims()[0], x.dims()[1]))?)
+    }
+
+    /// Into heads: [rows, heads, head_dim].
+    fn split(&self, x: Tensor) -> autograd::Result<Tensor> {
+        x.reshape((x.dims()[0], self.heads, x.dims()[1] / self.heads))
     }
 }
 
 impl LayerNorm {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.layer_norm(&self.weight.tensor(), &self.bias.tensor(), 1e-5)?)
+    fn forward(&self, x: &Tensor) -> autograd::Result<Tensor> {
+        x.layer_norm(&self.weight.tensor(), &self.bias.tensor(), 1e-5)
     }
 }
 
 impl Linear {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> autograd::Result<Tensor> {
         let y = x.linear(&self.weight.tensor())?;
         Ok(match &self.bias {
             Some(bias) => y.add(&bias.tensor())?,
@@ -263,8 +290,9 @@ fn train(config: GptConfig, ranks: u32, slices: u32, steps: u64) -> anyhow::Resu
 
 /// Trains sliced and whole, and prints both.
 pub fn main() -> anyhow::Result<()> {
-    let config = GptConfig { vocab: 256, context: 128, width: 64, heads: 4, layers: 4 };
-    let sliced = train(config, 4, 8, 24)?;
+    let config =
+        GptConfig { vocab: 256, context: 128, width: 64, heads: 4, layers: 4, recompute: false };
+    let sliced = train(GptConfig { recompute: true, ..config }, 4, 8, 24)?;
     let whole = train(config, 1, 1, 24)?;
     println!("step   4 ranks, 8 slices   1 rank, 1 slice");
     for (step, (sliced, whole)) in sliced.iter().zip(&whole).enumerate() {

@@ -14,10 +14,10 @@ const SEQ_LEN: usize = 32;
 
 /// Eight layers, so that four ranks can hold two chunks each; more positions than are used.
 const MODEL: GptConfig =
-    GptConfig { vocab: 59, context: SEQ_LEN + 5, width: 24, heads: 3, layers: 8 };
+    GptConfig { vocab: 59, context: SEQ_LEN + 5, width: 24, heads: 3, layers: 8, recompute: false };
 
 /// Losses of all steps and gradients of the first, by parameter.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Outcome {
     losses: Vec<f64>,
     gradients: BTreeMap<String, Vec<f32>>,
@@ -35,14 +35,14 @@ fn batch(step: u32) -> Batch {
 }
 
 /// Trains in poisoned memory, where an allocation that was not planned is an error.
-fn train(ranks: u32, slices: u32, chunks: u32) -> anyhow::Result<Outcome> {
+fn train(ranks: u32, slices: u32, chunks: u32, recompute: bool) -> anyhow::Result<Outcome> {
     let schedule = Schedule::new(ScheduleKind::SlimPipe, ranks, slices, 2, chunks)?;
     let all = launch(ranks, schedule.channel_capacity(), |comm| {
         let _team = team::enter(1)?;
         let memory = Memory::builder(comm.rank()).poison().strict().build();
         let _entered = memory.enter();
         let (size, origin) = ((MODEL.layers, SEQ_LEN), Instant::now());
-        let build = |spec: &StageSpec| Gpt::new(MODEL, spec);
+        let build = |spec: &StageSpec| Gpt::new(GptConfig { recompute, ..MODEL }, spec);
         let mut pipeline =
             Pipeline::new(schedule.clone(), Box::new(comm), memory.clone(), size, origin, build)?;
         let mut optimizer = AdamW::new(pipeline.parameters(), AdamWConfig::default())?;
@@ -75,7 +75,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 
 #[test]
 fn losses_and_gradients_are_those_of_one_rank_in_one_piece() {
-    let expected = train(1, 1, 1).unwrap();
+    let expected = train(1, 1, 1, false).unwrap();
     for (p, n, v) in [
         (1, 4, 1),
         (1, 1, 2),
@@ -87,7 +87,8 @@ fn losses_and_gradients_are_those_of_one_rank_in_one_piece() {
         (4, 4, 1),
         (4, 4, 2),
     ] {
-        let outcome = train(p, n, v).unwrap_or_else(|error| panic!("p={p} n={n} v={v}: {error}"));
+        let kept = train(p, n, v, false);
+        let outcome = kept.unwrap_or_else(|error| panic!("p={p} n={n} v={v}: {error}"));
         for (step, (loss, whole)) in outcome.losses.iter().zip(&expected.losses).enumerate() {
             let error = (loss - whole).abs() / whole;
             assert!(error <= 1e-5, "p={p} n={n} v={v}, step {step}: {loss} for {whole}");
@@ -100,6 +101,8 @@ fn losses_and_gradients_are_those_of_one_rank_in_one_piece() {
             let error = norm(difference) / norm(whole.iter().map(|&x| f64::from(x)));
             assert!(error <= 1e-5, "p={p} n={n} v={v}: gradient of {name} is off by {error:.1e}");
         }
+        let again = train(p, n, v, true).unwrap_or_else(|error| panic!("again: {error}"));
+        assert_eq!(again, outcome, "p={p} n={n} v={v}, blocks made again");
     }
 }
 

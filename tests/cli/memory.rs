@@ -58,3 +58,23 @@ fn a_model_larger_than_the_machine_is_refused_before_memory_is_taken() {
     let expected = ["setting `model.hidden_size`", "this machine has", "choose a smaller model"];
     scene.refuse_settings(settings, &expected);
 }
+
+#[test]
+fn recompute_lowers_activations_and_changes_no_loss() {
+    let scene = Scene::new();
+    let run = |name: &str, settings: &str| {
+        scene.train(name, &format!("memory.strict=true {settings}"));
+        let steps = scene.metrics(name);
+        let activations = largest(&steps[0].ranks, |rank| rank.activation_peak_bytes);
+        assert!(steps.iter().flat_map(|step| &step.ranks).all(|rank| rank.overflow_hits == 0));
+        (activations, steps.iter().map(|step| step.loss.to_bits()).collect::<Vec<_>>())
+    };
+    let (none, losses) = run("none", "");
+    let (partial, partial_losses) = run("partial", "memory.recompute=partial");
+    let (full, full_losses) = run("full", "memory.recompute=full");
+    let layers = "memory.recompute=full memory.recompute_layers=0,2-2";
+    let (half, half_losses) = run("half", layers);
+    assert!(full < partial && partial < none && full < half && half < none);
+    assert!([partial_losses, full_losses, half_losses].iter().all(|other| *other == losses));
+    assert!(scene.text("half/config.toml").contains("recompute_layers = \"0, 2\""));
+}

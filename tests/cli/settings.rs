@@ -35,6 +35,10 @@ fn values_of_the_wrong_type_are_refused_with_what_would_do() {
         ("train.dtype=16", "expected a string"),
         ("memory.limit=lots", "write it as `512 MiB`"),
         ("memory.limit=true", "expected a size such as `512 MiB`"),
+        ("memory.recompute=all", "is `all`; it must be `none`, `partial` or `full`"),
+        ("memory.recompute=1", "expected a string"),
+        ("memory.recompute_layers=3-1", "is `3-1`; write layers by index, as `0-3`"),
+        ("memory.recompute_layers=true", "expected layers by index, such as `0-3`"),
         ("parallel.schedule=slimpie", "did you mean `slimpipe`?"),
         ("parallel.schedule=zb", "slimpipe, gpipe, 1f1b, interleaved-1f1b"),
     ] {
@@ -104,6 +108,14 @@ fn settings_that_do_not_fit_each_other_are_refused_with_what_would_fit() {
         ("model.hidden_size=33", &["model.num_attention_heads", "set model.head_dim"]),
         ("model.head_dim=3", &["model.head_dim", "even head size"]),
         ("model.num_key_value_heads=3", &["model.num_key_value_heads", "does not divide"]),
+        (
+            "memory.recompute_layers=0",
+            &["memory.recompute_layers", "set it to `partial` or `full`"],
+        ),
+        (
+            "memory.recompute=full memory.recompute_layers=2-4",
+            &["memory.recompute_layers", "is `2-4`", "layers are 0 to 3"],
+        ),
         ("model.vocab_size=255", &["model.vocab_size", "of 256 or more"]),
     ] {
         scene.refuse_settings(settings, expected);

@@ -6,6 +6,7 @@ use slimpipe_runtime::{DType, team};
 
 use super::Config;
 use crate::hub::{self, HubError, LlamaConfig, Weights};
+use crate::model::Recompute;
 use crate::optimizer::AdamWConfig;
 use crate::{Error, Result};
 
@@ -24,6 +25,8 @@ pub struct Job {
     pub schedule: Schedule,
     /// The dtype of weights and activations.
     pub dtype: DType,
+    /// What each layer makes again in backward.
+    pub recompute: Vec<Recompute>,
     /// Threads that share one rank's operations.
     pub threads: usize,
     /// The optimizer's constants.
@@ -85,8 +88,31 @@ impl Config {
             eps: train.eps as f32,
             weight_decay: train.weight_decay as f32,
         };
-        let dtype = train.dtype.into();
-        Ok(Job { config: self.clone(), model, weights, schedule, dtype, threads, adamw })
+        let (dtype, recompute) = (train.dtype.into(), self.recompute(model.num_hidden_layers)?);
+        let config = self.clone();
+        Ok(Job { config, model, weights, schedule, dtype, recompute, threads, adamw })
+    }
+
+    /// What each of the model's layers makes again.
+    fn recompute(&self, layers: usize) -> Result<Vec<Recompute>> {
+        let (mode, chosen) = (self.memory.recompute, &self.memory.recompute_layers);
+        let refuse = |what| Err(Error::setting("memory.recompute_layers", what));
+        if let Some(chosen) = chosen {
+            if mode == Recompute::None {
+                let what =
+                    "names layers, but memory.recompute is `none`; set it to `partial` or `full`";
+                return refuse(what.to_owned());
+            }
+            if chosen.last() >= layers {
+                let last = layers.saturating_sub(1);
+                return refuse(format!(
+                    "is `{chosen}`; the model's layers are 0 to {last} (model.num_hidden_layers)"
+                ));
+            }
+        }
+        let is_chosen = |layer| chosen.as_ref().is_none_or(|chosen| chosen.contains(layer));
+        let of = |layer| if is_chosen(layer) { mode } else { Recompute::None };
+        Ok((0..layers).map(of).collect())
     }
 
     fn llama(&self) -> Result<LlamaConfig> {

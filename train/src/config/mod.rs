@@ -6,10 +6,12 @@
 mod bytes;
 mod edit;
 mod job;
+mod layers;
 mod settings;
 
 pub use bytes::ByteSize;
 pub use job::Job;
+pub use layers::Layers;
 pub use settings::{
     DataSettings, MemorySettings, ModelSettings, ParallelSettings, Precision, TrainSettings,
 };
@@ -117,6 +119,8 @@ mod tests {
     fn a_configuration_reads_back_as_written() {
         let mut config = Config::default();
         config.memory.limit = Some(ByteSize(3 << 19));
+        config.memory.recompute = crate::model::Recompute::Partial;
+        config.memory.recompute_layers = "0-2,5".parse().ok();
         config.model.path = Some("some/folder".into());
         assert_eq!(Config::parse(&config.to_toml(), &[]).unwrap(), config);
     }

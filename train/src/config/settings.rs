@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use slimpipe_runtime::DType;
 
-use super::ByteSize;
+use super::{ByteSize, Layers};
+use crate::model::Recompute;
 
 /// `[model]`: the shape of a Llama, or a folder to start from. Names are those of Hugging Face.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,6 +194,11 @@ pub struct MemorySettings {
     /// Bytes each rank may hold, such as `512 MiB`; no limit unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<ByteSize>,
+    /// What layers do not keep from forward to backward, and make again: `none`, `partial` or `full`.
+    pub recompute: Recompute,
+    /// The layers that recompute, such as `0-3, 8-11`; all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recompute_layers: Option<Layers>,
     /// Whether an allocation that no plan foresaw is an error.
     pub strict: bool,
     /// Whether memory events are logged.
@@ -201,6 +207,12 @@ pub struct MemorySettings {
 
 impl Default for MemorySettings {
     fn default() -> Self {
-        Self { limit: None, strict: false, trace: true }
+        Self {
+            limit: None,
+            recompute: Recompute::None,
+            recompute_layers: None,
+            strict: false,
+            trace: true,
+        }
     }
 }

@@ -57,7 +57,10 @@ impl Rank {
             None => Source::Random(settings.seed),
         };
         let size = (job.model.num_hidden_layers, settings.seq_len);
-        let build = |spec: &_| LlamaStage::new(&job.model, spec, &source, job.dtype);
+        let build = |spec: &_| {
+            let stage = LlamaStage::new(&job.model, spec, &source, job.dtype)?;
+            Ok::<_, Error>(stage.recompute(|layer| job.recompute[layer]))
+        };
         let pipeline =
             Pipeline::new(job.schedule.clone(), comm, memory.clone(), size, origin, build)?;
         let _entered = memory.enter();
