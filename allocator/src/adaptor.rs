@@ -68,6 +68,10 @@ pub enum Event<'a> {
     UnitClosed(UnitId),
     /// A unit's forward or backward begins.
     Phase(UnitId, Phase),
+    /// A unit's blocks are in the second memory; they are freed just after.
+    Offloaded(UnitId),
+    /// A unit's blocks come back; they are placed just after.
+    Restored(UnitId),
     /// A region now has this many committed bytes.
     Committed {
         /// The region.

@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::AtomicPtr;
 
 use crate::memory::{Inner, is_fallback};
 use crate::plan::Record;
@@ -14,6 +15,16 @@ pub(crate) struct UnitState {
     /// Its place in the table of open units.
     pub key: UnitKey,
     closed: AtomicBool,
+    /// By number of the slot's cells, if some of it may travel; else none.
+    places: Box<[Place]>,
+}
+
+/// Where the block in a cell is now.
+#[derive(Default)]
+struct Place {
+    /// Null while it is away.
+    address: AtomicPtr<u8>,
+    pinned: std::sync::atomic::AtomicBool,
 }
 
 /// A place in the table of open units, and which of the units that had the place in turn.
@@ -24,8 +35,10 @@ pub(crate) struct UnitKey {
 }
 
 impl UnitState {
-    pub(crate) fn new(id: UnitId, key: UnitKey) -> Self {
-        Self { id, key, closed: AtomicBool::new(false) }
+    /// A unit of whose slot `cells` cells may travel.
+    pub(crate) fn new(id: UnitId, key: UnitKey, cells: usize) -> Self {
+        let places = (0..cells).map(|_| Place::default()).collect();
+        Self { id, key, closed: AtomicBool::new(false), places }
     }
 
     pub(crate) fn close(&self) {
@@ -34,6 +47,27 @@ impl UnitState {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether addresses in the slot have to be looked up.
+    pub(crate) fn travels(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Says where the block in cell `number` is; none while it is away.
+    pub(crate) fn show(&self, number: usize, address: Option<NonNull<u8>>) {
+        if let Some(place) = self.places.get(number) {
+            let address = address.map_or(std::ptr::null_mut(), NonNull::as_ptr);
+            place.address.store(address, Ordering::Release);
+        }
+    }
+
+    fn address(&self, number: usize) -> Option<NonNull<u8>> {
+        NonNull::new(self.places.get(number)?.address.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_pinned(&self, number: usize) -> bool {
+        self.places.get(number).is_some_and(|place| place.pinned.load(Ordering::Acquire))
     }
 }
 
@@ -44,6 +78,15 @@ pub(crate) struct Block {
     pub index: usize,
     /// The unit that owns the bytes, if one does.
     pub unit: Option<Arc<UnitState>>,
+    /// The cell whose address the unit knows, if it may travel.
+    pub cell: Option<usize>,
+}
+
+impl Block {
+    /// The unit and the cell by which the address is known, if it may change.
+    fn travels(&self) -> Option<(&UnitState, usize)> {
+        Some((self.unit.as_deref()?, self.cell?))
+    }
 }
 
 /// Bytes with an owner; dropping it frees them, from any thread.
@@ -85,20 +128,38 @@ impl Allocation {
         Some(block.memory.rank())
     }
 
-    /// The first byte, aligned to 64; `None` for allocations that have only a size.
+    /// The first byte, aligned to 64; `None` for allocations that have only a size, or are away in a
+    /// second memory. It is good until the unit moves.
     pub fn as_ptr(&self) -> Option<NonNull<u8>> {
-        self.pointer
+        match self.block.as_ref().and_then(Block::travels) {
+            Some((unit, cell)) => unit.address(cell),
+            None => self.pointer,
+        }
     }
 
-    /// Fails if the unit that owns the bytes was closed; `op` is who wants to use them.
+    /// Fails if the unit that owns the bytes was closed, or they are away in a second memory; `op` is who
+    /// wants to use them.
     ///
     /// # Errors
-    /// [`AllocError::EscapedUnit`].
+    /// [`AllocError::EscapedUnit`], [`AllocError::Away`].
     #[inline]
     pub fn check(&self, op: &'static str) -> Result<(), AllocError> {
-        match self.block.as_ref().and_then(|block| block.unit.as_ref()) {
+        let Some(block) = &self.block else { return Ok(()) };
+        match &block.unit {
             Some(unit) if unit.is_closed() => Err(AllocError::EscapedUnit { op, unit: unit.id }),
+            Some(unit) if block.cell.is_some_and(|cell| unit.address(cell).is_none()) => {
+                Err(AllocError::Away { op, unit: unit.id })
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// Keeps the bytes where they are until their unit closes: another rank may read them at any time.
+    pub fn pin(&self) {
+        if let Some((unit, cell)) = self.block.as_ref().and_then(Block::travels)
+            && let Some(place) = unit.places.get(cell)
+        {
+            place.pinned.store(true, Ordering::Release);
         }
     }
 

@@ -20,6 +20,32 @@ pub enum AllocError {
         /// The closed unit.
         unit: UnitId,
     },
+    /// A tensor was used while it was in the second memory.
+    #[error(
+        "{op}: the tensor belongs to unit {unit}, whose activations are in the second memory until its backward; prefetch and settle the unit first"
+    )]
+    Away {
+        /// The operation that used it.
+        op: &'static str,
+        /// The unit.
+        unit: UnitId,
+    },
+    /// The thread that copies to and from the second memory did not start.
+    #[error("cannot start the thread that moves activations (memory.offload): {0}")]
+    Thread(std::io::Error),
+    /// The second memory has no room, or its bytes cannot be moved.
+    #[error(
+        "cannot move activations of unit {unit} between memory and {place} (memory.offload): {source}{}; or lower memory.offload",
+        remedy(source)
+    )]
+    SecondMemory {
+        /// What the second memory is.
+        place: String,
+        /// The unit.
+        unit: UnitId,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// Something was allocated in the phase of a unit that had been closed.
     #[error("{op}: unit {unit} is closed; end its phases before the unit itself")]
     UnitClosed {

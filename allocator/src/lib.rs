@@ -29,6 +29,7 @@
 //! | `state`, `regions` | what is placed where, and the figures |
 //! | [`arena`] | placement in one region; arithmetic on offsets only |
 //! | `source` | address ranges and pages: the only place that makes pointers |
+//! | [`offload`] | a second memory, for units that wait for their backward |
 //! | [`adaptor`] | limits, poison, failures, traces: wrapped around any memory |
 //! | [`events`] | the event log and its reader |
 
@@ -40,6 +41,7 @@ mod error;
 pub mod events;
 mod id;
 mod memory;
+pub mod offload;
 mod plan;
 mod regions;
 pub mod scope;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::adaptor::{Adaptor, FailNth, Limit, Poison};
 use crate::allocation::{Allocation, Block, UnitState};
+use crate::offload::{Offload, SecondMemory};
 use crate::plan::{HELD, Ordinals};
 use crate::scope::{self, Frame, FrameGuard};
-use crate::state::{Request, State};
+use crate::state::{Placed, Request, State};
 use crate::sync::Mutex;
 use crate::trace::Trace;
 use crate::{AllocError, Bytes, MemoryStats, Owner, Phase, Region, UnitId, UnitPlan, UnitUsage};
@@ -28,13 +29,13 @@ impl Inner {
     }
 
     fn allocate(self: &Arc<Self>, request: &Request<'_>) -> Result<Allocation, AllocError> {
-        let (index, region, pointer) = self.state.lock().allocate(request)?;
+        let Placed { number, region, address, cell } = self.state.lock().allocate(request)?;
         let unit = request.unit.filter(|_| HELD.contains(&region)).cloned();
         Ok(Allocation {
             bytes: request.bytes,
             region,
-            pointer: Some(pointer),
-            block: Some(Block { memory: self.clone(), index, unit }),
+            pointer: Some(address),
+            block: Some(Block { memory: self.clone(), index: number, unit, cell }),
             recorded: None,
         })
     }
@@ -53,6 +54,7 @@ pub struct MemoryBuilder {
     rank: u32,
     strict: bool,
     adaptors: Vec<Box<dyn Adaptor>>,
+    offload: Option<Offload>,
 }
 
 impl MemoryBuilder {
@@ -86,6 +88,20 @@ impl MemoryBuilder {
         self
     }
 
+    /// Lets units offload `ratio` (0 to 1) of what their forwards save in slots to `second`.
+    ///
+    /// # Errors
+    /// The thread that copies cannot be started.
+    pub fn offload(
+        mut self,
+        ratio: f64,
+        second: impl SecondMemory + 'static,
+    ) -> Result<Self, AllocError> {
+        let offload = Offload::new(self.rank, ratio, Arc::new(second));
+        self.offload = Some(offload.map_err(AllocError::Thread)?);
+        Ok(self)
+    }
+
     /// Wraps another adaptor around what there is.
     pub fn adaptor(mut self, adaptor: impl Adaptor + 'static) -> Self {
         self.adaptors.push(Box::new(adaptor));
@@ -94,7 +110,8 @@ impl MemoryBuilder {
 
     /// The memory.
     pub fn build(self) -> Memory {
-        let state = Mutex::new(State::new(self.rank, self.strict, self.adaptors));
+        let state = State::new(self.rank, self.strict, self.adaptors, self.offload);
+        let state = Mutex::new(state);
         Memory { inner: Arc::new(Inner { rank: self.rank, state }) }
     }
 }
@@ -114,7 +131,7 @@ pub struct PhaseGuard {
 impl Memory {
     /// Memory for `rank`, to be furnished with adaptors.
     pub fn builder(rank: u32) -> MemoryBuilder {
-        MemoryBuilder { rank, strict: false, adaptors: Vec::new() }
+        MemoryBuilder { rank, strict: false, adaptors: Vec::new(), offload: None }
     }
 
     /// Makes this memory serve the allocations of this thread.
@@ -141,6 +158,11 @@ impl Memory {
     /// The plan that units of `slice` and `chunk` follow, if one was installed.
     pub fn plan(&self, chunk: u32, slice: u32) -> Option<Arc<UnitPlan>> {
         self.inner.state.lock().plan(chunk, slice)
+    }
+
+    /// Whether there is a second memory to which units can [go](Unit::offload).
+    pub fn offloads(&self) -> bool {
+        self.inner.state.lock().offloads()
     }
 
     /// Makes room for a task that follows `plan`, of which only what is recorded as forward counts.
@@ -229,6 +251,41 @@ impl Unit {
     /// Its figures now.
     pub fn usage(&self) -> UnitUsage {
         self.inner.state.lock().unit_usage(&self.state)
+    }
+
+    /// Starts to copy what forward saved to the second memory, as far as the plan lets it travel; false
+    /// if there is nothing of it. It counts as away once the unit is [settled](Unit::settle).
+    ///
+    /// # Errors
+    /// The second memory has no room.
+    pub fn offload(&self) -> Result<bool, AllocError> {
+        self.inner.state.lock().offload(&self.state)
+    }
+
+    /// Takes memory for what is away and starts to copy it back; to be called a while before backward,
+    /// which needs it [settled](Unit::settle).
+    ///
+    /// # Errors
+    /// Out of memory, or it could not be brought away.
+    #[track_caller]
+    pub fn prefetch(&self) -> Result<(), AllocError> {
+        let location = Location::caller();
+        if self.inner.state.lock().is_leaving(&self.state) {
+            self.settle()?;
+        }
+        self.inner.state.lock().prefetch(&self.state, location)
+    }
+
+    /// Waits for the copy in progress, if there is one: what was brought away then gives up its memory,
+    /// what came back can be used. It must not be called while an operation uses the unit's tensors.
+    ///
+    /// # Errors
+    /// The bytes could not be moved.
+    pub fn settle(&self) -> Result<(), AllocError> {
+        let ticket = self.inner.state.lock().ticket(&self.state);
+        let Some(ticket) = ticket else { return Ok(()) };
+        ticket.wait(); // without the lock: others go on
+        self.inner.state.lock().arrive(&self.state)
     }
 
     fn phase(&self, phase: Phase) -> PhaseGuard {

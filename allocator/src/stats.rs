@@ -84,11 +84,13 @@ pub struct MemoryStats {
     pub total: Usage,
     /// Live bytes that forwards saved for backwards: slots and K/V together.
     pub activations: Gauge,
+    /// Bytes of activations in the second memory.
+    pub offloaded: Gauge,
     /// Units between the start of their forward and the end of their backward.
     pub units_in_flight: Gauge,
     /// Allocations inside units that no plan covered, since the last reset.
     pub overflow_hits: u64,
-    /// Allocations since the start.
+    /// Blocks placed since the start: allocations, and what came back from the second memory.
     pub allocations: u64,
     /// The largest block that could be had without committing more, in bytes.
     pub largest_free: u64,
@@ -113,6 +115,7 @@ impl MemoryStats {
     pub(crate) fn reset_peaks(&mut self) {
         self.regions.iter_mut().chain([&mut self.total]).for_each(Usage::reset_peaks);
         self.activations.reset_peak();
+        self.offloaded.reset_peak();
         self.units_in_flight.reset_peak();
         self.overflow_hits = 0;
     }

@@ -128,6 +128,8 @@ impl Adaptor for Trace {
             }
             Event::UnitOpened(unit) => Raw::unit(kind::UNIT_OPEN, unit),
             Event::UnitClosed(unit) => Raw::unit(kind::UNIT_CLOSE, unit),
+            Event::Offloaded(unit) => Raw::unit(kind::OFFLOADED, unit),
+            Event::Restored(unit) => Raw::unit(kind::RESTORED, unit),
             Event::Phase(unit, phase) => {
                 let size = phase as u32;
                 Raw { size, ..Raw::unit(kind::PHASE, unit) }

@@ -53,6 +53,10 @@ pub enum What {
     UnitClosed(UnitId),
     /// A unit's forward or backward begins.
     Phase(UnitId, Phase),
+    /// A unit's blocks are in the second memory; they are freed just after.
+    Offloaded(UnitId),
+    /// A unit's blocks come back; they are placed just after.
+    Restored(UnitId),
     /// A region has this many committed bytes now.
     Committed {
         /// The region.

@@ -29,6 +29,8 @@ pub(crate) mod kind {
     pub(crate) const COMMIT: u8 = 6;
     pub(crate) const REFUSED: u8 = 7;
     pub(crate) const PAUSE: u8 = 8;
+    pub(crate) const OFFLOADED: u8 = 9;
+    pub(crate) const RESTORED: u8 = 10;
 }
 
 /// One record, packed into 24 bytes.
@@ -79,6 +81,8 @@ impl Raw {
             kind::FREE => What::Free { region: region()?, offset, bytes },
             kind::UNIT_OPEN => What::UnitOpened(unit),
             kind::UNIT_CLOSE => What::UnitClosed(unit),
+            kind::OFFLOADED => What::Offloaded(unit),
+            kind::RESTORED => What::Restored(unit),
             kind::PHASE => match self.size {
                 0 => What::Phase(unit, Phase::Forward),
                 1 => What::Phase(unit, Phase::Backward),

@@ -10,6 +10,7 @@
 
 mod pack;
 mod record;
+mod split;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use record::Record;
 pub use record::{Recorder, RecorderPhase};
+pub(crate) use split::Travelling;
 
 use crate::arena::align;
 use crate::{Phase, Region};
@@ -24,7 +26,7 @@ use crate::{Phase, Region};
 /// Regions in which units hold cells.
 pub(crate) const HELD: [Region; 2] = [Region::Slot, Region::Kv];
 /// Positions in [`HELD`].
-const SLOT: usize = 0;
+pub(crate) const SLOT: usize = 0;
 const KV: usize = 1;
 
 /// Where a plan puts an allocation.
@@ -71,6 +73,7 @@ pub struct UnitPlan {
     /// By position in [`HELD`].
     holdings: [Holding; 2],
     transient: u64,
+    travelling: Travelling,
 }
 
 impl UnitPlan {
@@ -95,6 +98,15 @@ impl UnitPlan {
     pub fn kept_bytes(&self) -> u64 {
         let of = |holding: &Holding| holding.sizes.iter().sum::<u64>() - holding.bytes;
         self.holdings.iter().map(of).sum()
+    }
+
+    /// Bytes of the slot that travel to a second memory while the unit waits for its backward.
+    pub fn travelling_bytes(&self) -> u64 {
+        self.travelling.bytes
+    }
+
+    pub(crate) fn travelling(&self) -> &Travelling {
+        &self.travelling
     }
 
     pub(crate) fn holdings(&self) -> &[Holding; 2] {

@@ -1,5 +1,6 @@
 //! Placement and accounting of one rank's memory: everything behind its lock.
 
+mod offload;
 mod report;
 mod units;
 
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use crate::adaptor::{Adaptor, Ask, Block, Event};
 use crate::allocation::{UnitKey, UnitState};
 use crate::arena::{ALIGN, align};
-use crate::plan::{HELD, Planned};
+use crate::offload::Offload;
+use crate::plan::{HELD, Planned, SLOT};
 use crate::regions::Regions;
 use crate::source::RANGE;
 use crate::{AllocError, Bytes, MemoryStats, Region, UnitPlan};
@@ -52,6 +54,17 @@ struct Holder {
 struct Live {
     block: Block,
     owner: Option<Holder>,
+    location: &'static Location<'static>,
+}
+
+/// What [`State::allocate`] gives.
+pub(crate) struct Placed {
+    /// The block's number.
+    pub number: usize,
+    pub region: Region,
+    pub address: NonNull<u8>,
+    /// The number of the slot's cell in which it lies, if that may travel.
+    pub cell: Option<usize>,
 }
 
 /// A place that was found but not taken.
@@ -76,10 +89,16 @@ pub(crate) struct State {
     free_blocks: Vec<usize>,
     stats: MemoryStats,
     adaptors: Vec<Box<dyn Adaptor>>,
+    offload: Option<Offload>,
 }
 
 impl State {
-    pub(crate) fn new(rank: u32, strict: bool, adaptors: Vec<Box<dyn Adaptor>>) -> Self {
+    pub(crate) fn new(
+        rank: u32,
+        strict: bool,
+        adaptors: Vec<Box<dyn Adaptor>>,
+        offload: Option<Offload>,
+    ) -> Self {
         Self {
             rank,
             strict,
@@ -91,14 +110,12 @@ impl State {
             free_blocks: Vec::new(),
             stats: MemoryStats::default(),
             adaptors,
+            offload,
         }
     }
 
-    /// Places a block: gives its number, its region and its first byte. A failure changes nothing.
-    pub(crate) fn allocate(
-        &mut self,
-        request: &Request<'_>,
-    ) -> Result<(usize, Region, NonNull<u8>), AllocError> {
+    /// Places a block. A failure changes nothing.
+    pub(crate) fn allocate(&mut self, request: &Request<'_>) -> Result<Placed, AllocError> {
         if request.bytes > LARGEST {
             return Err(self.out_of_memory(request, "no address range is that long".to_owned()));
         }
@@ -116,23 +133,22 @@ impl State {
         let Request { op, layer, bytes: requested, location, .. } = *request;
         let unit = request.unit.map(|unit| unit.id);
         let block = Block { region, offset, bytes, requested, op, layer, unit };
-        self.count(&block, owner);
-        let memory = self.regions.at(region, offset);
+        let number = self.free_blocks.pop().unwrap_or_else(|| {
+            self.blocks.push(None);
+            self.blocks.len() - 1
+        });
+        self.count(&block, owner, number);
+        let address = self.regions.at(region, offset);
         if !self.adaptors.is_empty() {
-            self.tell(&Event::Allocated { block: &block, location, memory });
+            self.tell(&Event::Allocated { block: &block, location, memory: address });
         }
-        let live = Some(Live { block, owner });
-        let number = match self.free_blocks.pop() {
-            Some(number) => {
-                self.blocks[number] = live;
-                number
-            }
-            None => {
-                self.blocks.push(live);
-                self.blocks.len() - 1
-            }
-        };
-        Ok((number, region, memory))
+        self.blocks[number] = Some(Live { block, owner, location });
+        let slot = owner.filter(|holder| holder.held == SLOT).zip(request.unit);
+        let cell = slot.filter(|(_, unit)| unit.travels()).map(|(holder, unit)| {
+            unit.show(holder.number, Some(address));
+            holder.number
+        });
+        Ok(Placed { number, region, address, cell })
     }
 
     /// Finds a place: the plan's if it holds, the hinted region, or the overflow region.
@@ -146,7 +162,7 @@ impl State {
         match (request.planned, unit) {
             // It is filled if what should have died before did not.
             (Some(Planned::Cell { held, number }), Some((unit, open)))
-                if !open.cells[held][number].filled =>
+                if open.cells[held][number].filled.is_none() =>
             {
                 return Ok(Spot::Cell(Holder { unit, held, number }));
             }
@@ -254,10 +270,13 @@ impl State {
     }
 
     pub(crate) fn free(&mut self, number: usize) {
-        let Some(Live { block, owner }) = self.blocks[number].take() else { return };
+        let Some(Live { block, owner, .. }) = self.blocks[number].take() else { return };
         self.free_blocks.push(number);
         if owner.is_some_and(|owner| self.units.get(owner.unit).is_none()) {
             return; // went with its unit
+        }
+        if owner.is_some_and(|owner| self.leaves_journey(owner, block.bytes)) {
+            return;
         }
         let Block { region, offset, bytes, .. } = block;
         if !self.adaptors.is_empty() {
@@ -277,15 +296,15 @@ impl State {
         }
     }
 
-    /// Adds a block to all figures it belongs to.
-    fn count(&mut self, block: &Block, owner: Option<Holder>) {
+    /// Adds block number `block_number` to all figures it belongs to.
+    fn count(&mut self, block: &Block, owner: Option<Holder>, block_number: usize) {
         let &Block { region, bytes, requested, .. } = block;
         self.stats.count(region, bytes, requested);
         self.stats.allocations += 1;
         if let Some(Holder { unit, held, number }) = owner {
             self.stats.activations.add(bytes);
             if let Some(unit) = self.units.get_mut(unit) {
-                unit.cells[held][number].filled = true;
+                unit.cells[held][number].filled = Some(block_number);
                 unit.usage[held].count(bytes, requested);
             }
         }
@@ -298,7 +317,7 @@ impl State {
         if let Some(Holder { unit, held, number }) = owner {
             self.stats.activations.sub(bytes);
             if let Some(unit) = self.units.get_mut(unit) {
-                unit.cells[held][number].filled = false;
+                unit.cells[held][number].filled = None;
                 unit.usage[held].forget(bytes, requested);
             }
         }

@@ -3,10 +3,11 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use super::offload::Stay;
 use super::{Holder, Live, Request, State};
 use crate::adaptor::Event;
 use crate::allocation::{UnitKey, UnitState};
-use crate::plan::HELD;
+use crate::plan::{HELD, SLOT};
 use crate::{AllocError, Phase, Region, UnitId, UnitPlan, UnitUsage, Usage};
 
 /// A unit between its opening and its end.
@@ -16,15 +17,16 @@ pub(super) struct OpenUnit {
     /// Its cells, by region in the order of `HELD`, then by number.
     pub cells: [Vec<Cell>; HELD.len()],
     pub usage: [Usage; HELD.len()],
+    pub stay: Stay,
     forward_ran: bool,
 }
 
 /// A cell that a unit holds, for one block after another.
 pub(super) struct Cell {
-    /// Where it is, once it is taken from the region.
+    /// Where it is, while it is taken from the region.
     pub offset: Option<u64>,
-    /// Whether a block lies in it.
-    pub filled: bool,
+    /// The block that lies in it, or that is away and would, by its number.
+    pub filled: Option<usize>,
 }
 
 /// The table of open units. A place is used again; its generation tells the units apart.
@@ -58,15 +60,27 @@ impl Units {
         UnitKey { index: index as u32, generation }
     }
 
-    fn remove(&mut self, key: UnitKey) -> Option<OpenUnit> {
+    pub(super) fn remove(&mut self, key: UnitKey) -> Option<OpenUnit> {
         self.get(key)?;
         self.0[key.index as usize].1.take()
+    }
+
+    /// Puts a unit back that was removed.
+    pub(super) fn put(&mut self, key: UnitKey, unit: OpenUnit) {
+        self.0[key.index as usize].1 = Some(unit);
     }
 }
 
 impl State {
-    pub(crate) fn install(&mut self, chunk: u32, plans: Vec<UnitPlan>) -> Result<(), AllocError> {
+    pub(crate) fn install(
+        &mut self,
+        chunk: u32,
+        mut plans: Vec<UnitPlan>,
+    ) -> Result<(), AllocError> {
         self.expect_idle()?;
+        if let Some(offload) = &self.offload {
+            plans.iter_mut().for_each(|plan| plan.split(offload.ratio));
+        }
         let chunk = chunk as usize;
         if self.plans.len() <= chunk {
             self.plans.resize_with(chunk + 1, Vec::new);
@@ -137,16 +151,18 @@ impl State {
                 cells[held] = sizes
                     .map(|(number, &size)| {
                         let offset = (number < early).then(|| arena.take(size));
-                        Cell { offset, filled: false }
+                        Cell { offset, filled: None }
                     })
                     .collect();
                 usage[held].reserved.set(holding.bytes);
             }
         }
         let key = self.units.vacant();
-        let state = Arc::new(UnitState::new(id, key));
-        let unit = OpenUnit { state: state.clone(), plan, cells, usage, forward_ran: false };
-        self.units.0[key.index as usize].1 = Some(unit);
+        let travels = plan.as_ref().is_some_and(|plan| plan.travelling_bytes() > 0);
+        let state = Arc::new(UnitState::new(id, key, if travels { cells[SLOT].len() } else { 0 }));
+        let stay = Stay::default();
+        let unit = OpenUnit { state: state.clone(), plan, cells, usage, stay, forward_ran: false };
+        self.units.put(key, unit);
         self.stats.units_in_flight.add(1);
         self.tell(&Event::UnitOpened(id));
         Ok(state)
@@ -163,10 +179,11 @@ impl State {
 
     /// Ends a unit: all its cells go back, with what still lies in them.
     pub(crate) fn close(&mut self, unit: &UnitState) {
-        let Some(open) = self.units.remove(unit.key) else { return };
+        let Some(mut open) = self.units.remove(unit.key) else { return };
         unit.close();
+        self.abandon(&mut open);
         if open.usage.iter().any(|usage| usage.active.current > 0) {
-            self.tell_lost(unit.key);
+            self.tell_lost(unit.key, &open);
         }
         for (held, usage) in open.usage.iter().enumerate() {
             self.stats.forget(HELD[held], usage.active.current, usage.requested.current);
@@ -211,11 +228,14 @@ impl State {
     }
 
     /// Tells the adaptors, if there are any, of the blocks that a unit takes with it.
-    fn tell_lost(&mut self, unit: UnitKey) {
+    fn tell_lost(&mut self, unit: UnitKey, open: &OpenUnit) {
         let Self { blocks, regions, adaptors, .. } = self;
+        let lost = |owner: &Holder| {
+            owner.unit == unit && open.cells[owner.held][owner.number].offset.is_some()
+        };
         for adaptor in adaptors {
-            for Live { block, owner } in blocks.iter().flatten() {
-                if owner.is_some_and(|owner| owner.unit == unit) {
+            for Live { block, owner, .. } in blocks.iter().flatten() {
+                if owner.as_ref().is_some_and(lost) {
                     let memory = regions.at(block.region, block.offset);
                     adaptor.event(&Event::Freed { block, memory });
                 }
@@ -235,6 +255,11 @@ impl State {
 }
 
 impl OpenUnit {
+    /// The size of a cell of its slot.
+    pub(super) fn size(&self, number: usize) -> u64 {
+        self.plan.as_ref().map_or(0, |plan| plan.holdings()[SLOT].sizes[number])
+    }
+
     fn usage(&self) -> UnitUsage {
         let [slot, kv] = self.usage;
         UnitUsage { unit: self.state.id, slot, kv }

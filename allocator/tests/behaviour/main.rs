@@ -4,6 +4,7 @@
 
 mod failures;
 mod figures;
+mod offload;
 mod parts;
 mod placing;
 mod rig;
@@ -79,6 +80,16 @@ every_combination!({
     figures::each_unit_has_its_own_figures,
     figures::owners_are_sorted_and_add_up_to_what_is_live,
     figures::what_nothing_needs_is_released,
+    offload::what_travels_comes_back_as_it_was,
+    offload::a_unit_that_is_away_leaves_its_memory_to_others,
+    offload::using_what_is_away_names_the_user_and_the_unit,
+    offload::keys_and_values_and_what_is_pinned_stay,
+    offload::a_unit_may_close_wherever_it_is,
+    offload::blocks_may_be_freed_wherever_they_are,
+    offload::only_the_ratio_travels,
+    offload::a_second_memory_without_room_is_an_error_and_the_unit_stays,
+    offload::bytes_that_cannot_be_read_back_are_an_error,
+    offload::no_memory_to_come_back_to_is_an_error_and_may_be_tried_again,
     failures::out_of_memory_says_who_holds_what_and_leaves_everything_usable,
     failures::idle_pages_are_given_back_before_a_limit_is_hit,
     failures::a_limit_for_one_kind_of_unit_serves_another_kind_later,

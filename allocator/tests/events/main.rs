@@ -162,7 +162,7 @@ fn what_is_not_a_log_is_told_from_one_that_is_corrupt() {
         assert!(told.starts_with(&format!("memory trace: byte {at}: ")), "{told}");
         told
     };
-    assert!(corrupt(0, 9).ends_with("there is no record of kind 9"));
+    assert!(corrupt(0, 11).ends_with("there is no record of kind 11"));
     assert!(corrupt(0, 0).ends_with("is out of order or too long"));
 }
 
@@ -193,7 +193,7 @@ proptest! {
 
     #[test]
     fn any_records_are_a_log_or_an_error(
-        records in vec((mostly(0..9), mostly(0..7), any::<u16>(), any::<[u8; 12]>(), 0u32..530, mostly(0..4)), 0..200),
+        records in vec((mostly(0..11), mostly(0..7), any::<u16>(), any::<[u8; 12]>(), 0u32..530, mostly(0..4)), 0..200),
     ) {
         let mut bytes = b"SLMEMEV1\0\0\0\0\0\0\0\0".to_vec();
         let define = |number: u8| (0, 0, 0, [0; 12], 500, number);

@@ -49,7 +49,9 @@ impl Replay {
                 self.most_units = self.most_units.max(self.units.len() as u64);
             }
             What::UnitClosed(unit) => assert!(self.units.remove(&unit)),
-            What::Phase(unit, _) => assert!(self.units.contains(&unit)),
+            What::Phase(unit, _) | What::Offloaded(unit) | What::Restored(unit) => {
+                assert!(self.units.contains(&unit));
+            }
             What::Committed { region, bytes } => self.committed[region.index()] = bytes,
             What::Refused { .. } => self.refused += 1,
             _ => panic!("{what:?} is new to this test"),

@@ -11,6 +11,7 @@ use proptest::sample::Index;
 use reference::{Block, Reference, Serial};
 use script::{Script, any_bytes, any_layer, any_script};
 use slimpipe_allocator::adaptor::{Adaptor, Event};
+use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{
     AllocError, Allocation, Memory, Phase, PhaseGuard, Region, Unit, UnitId, allocate, scope,
 };
@@ -37,6 +38,13 @@ enum Action {
         place: Option<Region>,
     },
     Free(Index),
+    /// Sends a unit to the second memory; settled, its memory serves others.
+    Leave {
+        which: Index,
+        settled: bool,
+    },
+    /// Brings a unit back.
+    Return(Index),
     Release,
     ResetPeaks,
 }
@@ -62,6 +70,9 @@ fn any_action() -> impl Strategy<Value = Action> {
         3 => (any_bytes(), any_layer(), place)
             .prop_map(|(bytes, layer, place)| Action::Stray { bytes, layer, place }),
         6 => any::<Index>().prop_map(Action::Free),
+        3 => (any::<Index>(), any::<bool>())
+            .prop_map(|(which, settled)| Action::Leave { which, settled }),
+        3 => any::<Index>().prop_map(Action::Return),
         1 => Just(Action::Release),
         1 => Just(Action::ResetPeaks),
     ]
@@ -101,6 +112,9 @@ struct Held {
     address: u64,
     /// The unit in whose memory it lies.
     unit: Option<Serial>,
+    /// In the second memory.
+    away: bool,
+    block: Block,
 }
 
 /// A memory, its model, and the program's variables.
@@ -116,10 +130,14 @@ struct Machine {
 }
 
 impl Machine {
-    /// With an adaptor, or on the shorter paths without.
-    fn new(watched: bool) -> Self {
+    /// With an adaptor, or on the shorter paths without; `ratio` of what slots hold may travel.
+    fn new(watched: bool, ratio: Option<f64>) -> Self {
         let bases = Arc::default();
-        let builder = Memory::builder(0);
+        let mut builder = Memory::builder(0);
+        if let Some(ratio) = ratio {
+            let file = FileMemory::create(&std::env::temp_dir()).unwrap();
+            builder = builder.offload(ratio, file).unwrap();
+        }
         let builder = if watched { builder.adaptor(Bases(Arc::clone(&bases))) } else { builder };
         Self {
             memory: builder.build(),
@@ -160,20 +178,30 @@ impl Machine {
                 let which = which.index(self.held.len());
                 self.free(which);
             }
+            Action::Leave { which, settled } if !self.opened.is_empty() => {
+                self.leave(which.index(self.opened.len()), settled);
+            }
+            Action::Return(which) if !self.opened.is_empty() => {
+                self.bring_back(which.index(self.opened.len()));
+            }
             Action::Release => self.memory.release(),
             Action::ResetPeaks => {
                 self.memory.reset_peaks();
                 self.model.reset_peaks();
             }
-            Action::Close(_) | Action::Begin(..) | Action::Free(_) => {}
+            Action::Close(_)
+            | Action::Begin(..)
+            | Action::Free(_)
+            | Action::Leave { .. }
+            | Action::Return(_) => {}
         }
         self.check();
     }
 
     fn check(&self) {
         self.model.check(&self.memory, &self.bases.lock().unwrap());
-        for Held { allocation, unit, .. } in &self.held {
-            let usable = unit.is_none_or(|serial| self.model.is_open(serial));
+        for Held { allocation, unit, away, .. } in &self.held {
+            let usable = unit.is_none_or(|serial| self.model.is_open(serial)) && !away;
             assert_eq!(allocation.check("test").is_ok(), usable);
         }
     }
@@ -272,7 +300,10 @@ impl Machine {
         let occupied = match expected {
             Region::Transient => self.model.is_used(Region::Transient),
             // A cell that a later phase takes over may still be filled.
-            Region::Slot => unit.is_some_and(|serial| self.model.has_slot_blocks(serial)),
+            Region::Slot => unit.is_some_and(|serial| {
+                let away = self.held.iter().any(|held| held.away && held.unit == Some(serial));
+                away || self.model.has_slot_blocks(serial)
+            }),
             _ => false,
         };
         assert!(
@@ -288,16 +319,59 @@ impl Machine {
         let owner = unit.filter(|_| matches!(region, Region::Slot | Region::Kv));
         self.model.allocations += 1;
         self.model.overflow_hits += u64::from(region == Region::Overflow && unit.is_some());
-        self.model.place(address, Block { region, bytes: aligned, requested: bytes, unit: owner });
-        self.held.push(Held { allocation, address, unit: owner });
+        let block = Block { region, bytes: aligned, requested: bytes, unit: owner };
+        self.model.place(address, block);
+        self.held.push(Held { allocation, address, unit: owner, away: false, block });
         self.check();
     }
 
+    fn leave(&mut self, which: usize, settled: bool) {
+        let Opened { serial, unit, .. } = &self.opened[which];
+        let (serial, _) = (*serial, unit.offload().unwrap());
+        if settled {
+            unit.settle().unwrap();
+            self.notice_what_left(serial);
+        }
+    }
+
+    /// What has left takes no memory any more.
+    fn notice_what_left(&mut self, serial: Serial) {
+        for held in self.held.iter_mut().filter(|held| held.unit == Some(serial) && !held.away) {
+            if held.allocation.as_ptr().is_none() {
+                held.away = true;
+                assert_eq!(held.block.region, Region::Slot);
+                self.model.free(held.address);
+            }
+        }
+    }
+
+    /// What was away is somewhere, as it was.
+    fn bring_back(&mut self, which: usize) {
+        let Opened { serial, unit, .. } = &self.opened[which];
+        let serial = *serial;
+        unit.settle().unwrap(); // it may have been leaving
+        self.notice_what_left(serial);
+        let unit = &self.opened[which].unit;
+        unit.prefetch().unwrap();
+        unit.settle().unwrap();
+        for held in self.held.iter_mut().filter(|held| held.unit == Some(serial) && held.away) {
+            let address = held.allocation.as_ptr().unwrap();
+            // SAFETY: the block is live and this test's alone.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(address.as_ptr(), held.block.requested as usize)
+            };
+            assert!(bytes.iter().all(|&byte| byte == 0x5a));
+            (held.address, held.away) = (address.as_ptr() as u64, false);
+            self.model.allocations += 1;
+            self.model.place(held.address, held.block);
+        }
+    }
+
     fn free(&mut self, which: usize) {
-        let Held { allocation, address, unit } = self.held.swap_remove(which);
+        let Held { allocation, address, unit, away, .. } = self.held.swap_remove(which);
         drop(allocation);
-        // What went with its unit may have become another's.
-        if unit.is_none_or(|serial| self.model.is_open(serial)) {
+        // What went with its unit, or away, may have become another's.
+        if unit.is_none_or(|serial| self.model.is_open(serial)) && !away {
             self.model.free(address);
         }
     }
@@ -327,8 +401,9 @@ proptest! {
         scripts in prop::collection::vec(any_script(), 1..4),
         actions in prop::collection::vec(any_action(), 1..150),
         watched in any::<bool>(),
+        ratio in prop::option::of(prop::sample::select(vec![0.5, 1.0])),
     ) {
-        let mut machine = Machine::new(watched);
+        let mut machine = Machine::new(watched, ratio);
         machine.install(scripts);
         actions.into_iter().for_each(|action| machine.run(action));
         machine.finish();

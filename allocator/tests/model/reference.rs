@@ -132,7 +132,8 @@ impl Reference {
             for (usage, region) in [(found.slot, Region::Slot), (found.kv, Region::Kv)] {
                 let of = |block: &Block| block.unit == Some(serial) && block.region == region;
                 assert_eq!([usage.active.current, usage.requested.current], self.sums(of));
-                assert!(usage.active.peak <= usage.reserved.current);
+                assert!(usage.active.current <= usage.reserved.current);
+                assert!(usage.active.peak <= usage.reserved.peak);
             }
         }
     }
