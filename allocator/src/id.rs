@@ -75,6 +75,12 @@ impl Region {
         self as usize
     }
 
+    /// Whether callers may ask for the region: what lies there is neither saved by a unit nor one of
+    /// its temporaries, so that no plan places it.
+    pub(crate) fn is_for_callers(self) -> bool {
+        matches!(self, Self::Persistent | Self::KvGrad | Self::Comm)
+    }
+
     /// The name in tables and traces.
     pub fn name(self) -> &'static str {
         ["persistent", "slots", "kv", "kv gradients", "transient", "comm", "overflow"][self.index()]

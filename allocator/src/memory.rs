@@ -328,7 +328,7 @@ pub fn allocate(bytes: u64, op: &'static str) -> Result<Allocation, AllocError> 
         Some(Frame::Phase { inner, unit, phase, ordinals }) => {
             let (layer, place) = (scope::current_layer(), scope::current_place());
             let planned = match place {
-                Some(Region::Persistent | Region::KvGrad) => None,
+                Some(place) if place.is_for_callers() => None,
                 _ => ordinals.next(*phase, layer, bytes),
             };
             inner.allocate(&Request {

@@ -117,8 +117,8 @@ pub struct PlaceGuard {
     not_send: PhantomData<*const ()>,
 }
 
-/// Says what allocations on this thread are for, where the plan cannot know: `Persistent`, `Kv` or
-/// `KvGrad`. Other regions are not for callers to choose, and naming one changes nothing.
+/// Says what allocations on this thread are for, where the plan cannot know: `Persistent`, `Kv`,
+/// `KvGrad` or `Comm`. Other regions are not for callers to choose, and naming one changes nothing.
 pub fn place(region: Region) -> PlaceGuard {
     PlaceGuard { previous: PLACE.with(|place| place.replace(Some(region))), not_send: PhantomData }
 }

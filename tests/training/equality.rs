@@ -4,7 +4,12 @@ use crate::support::{Layout, Outcome, Setup, relative, run};
 use slimpipe::prelude::*;
 
 /// Compares losses of all steps and gradients of the first with the unsliced single-rank run.
-fn check(setup: &Setup, layouts: impl IntoIterator<Item = Layout>, losses: f64, gradients: f64) {
+pub fn check(
+    setup: &Setup,
+    layouts: impl IntoIterator<Item = Layout>,
+    losses: f64,
+    gradients: f64,
+) {
     let mut references: Vec<(u32, Outcome)> = Vec::new();
     let mut count = 0;
     for layout in layouts {

@@ -1,6 +1,7 @@
 //! A tiny Llama trained in every way there is: equal results, the memory law.
 
 mod equality;
+mod exchange;
 mod memory;
 mod recompute;
 mod support;

@@ -22,19 +22,32 @@ pub struct Layout {
     pub dtype: DType,
     /// Of layers of even and of odd index.
     pub recompute: [Recompute; 2],
+    pub exchange: Exchange,
+    /// The allocation of a rank that fails.
+    pub fail: Option<(u32, u64)>,
 }
 
 impl Layout {
     pub fn slimpipe(ranks: u32, slices: u32, microbatches: u32, chunks: u32) -> Self {
         let (kind, dtype) = (ScheduleKind::SlimPipe, DType::F32);
-        let recompute = [Recompute::None; 2];
-        Self { kind, ranks, slices, microbatches, chunks, threads: 1, dtype, recompute }
+        Self {
+            kind,
+            ranks,
+            slices,
+            microbatches,
+            chunks,
+            threads: 1,
+            dtype,
+            recompute: [Recompute::None; 2],
+            exchange: Exchange::Off,
+            fail: None,
+        }
     }
 
     /// The same batches on one rank in one piece, everything kept.
     pub fn reference(self) -> Self {
-        let kind = ScheduleKind::SlimPipe;
-        Self { kind, ranks: 1, slices: 1, chunks: 1, recompute: [Recompute::None; 2], ..self }
+        let Self { microbatches, threads, dtype, .. } = self;
+        Self { threads, dtype, ..Self::slimpipe(1, 1, microbatches, 1) }
     }
 }
 
@@ -90,6 +103,8 @@ pub struct Outcome {
     pub gradients: BTreeMap<String, Vec<f32>>,
     /// By rank: figures after the last step and before the first.
     pub memory: Vec<(MemoryStats, MemoryStats)>,
+    /// What each rank did in the last step.
+    pub timelines: Vec<Vec<Span>>,
 }
 
 type RankOutcome = (Vec<f64>, BTreeMap<String, Vec<f32>>, (MemoryStats, MemoryStats));
@@ -97,7 +112,8 @@ type RankOutcome = (Vec<f64>, BTreeMap<String, Vec<f32>>, (MemoryStats, MemorySt
 /// Trains `setup` as `layout` says, in poisoned memory, where an unplanned allocation is an error.
 pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
     let Layout { kind, ranks, slices, microbatches, chunks, .. } = layout;
-    let schedule = Schedule::new(kind, ranks, slices, microbatches, chunks)?;
+    let schedule =
+        Schedule::new(kind, ranks, slices, microbatches, chunks)?.with_exchange(layout.exchange)?;
     let body = |comm: LocalComm| -> Result<RankOutcome> {
         let _team = team::enter(layout.threads)?;
         let memory = Memory::builder(comm.rank()).poison().strict().build();

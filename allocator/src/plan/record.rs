@@ -31,7 +31,7 @@ impl Record {
     /// Notes an allocation; `None` if it is not one that a plan places.
     pub(crate) fn allocate(&mut self, phase: Phase, bytes: u64) -> Option<usize> {
         let hint = scope::current_place();
-        if matches!(hint, Some(Region::Persistent | Region::KvGrad)) {
+        if hint.is_some_and(Region::is_for_callers) {
             return None;
         }
         self.clock += 1;

@@ -174,7 +174,7 @@ impl State {
             (Some(Planned::Comm), _) => return Ok(Spot::Searched(Region::Comm)),
             _ => {}
         }
-        match request.place.filter(is_lasting) {
+        match request.place.filter(|place| place.is_for_callers()) {
             Some(region) => Ok(Spot::Searched(region)),
             None if self.strict && request.in_phase => {
                 let (bytes, unit) = (Bytes(request.bytes), request.unit.map(|unit| unit.id));
@@ -330,9 +330,4 @@ impl State {
     pub(crate) fn flush(&mut self) -> Result<(), AllocError> {
         self.adaptors.iter_mut().try_for_each(|adaptor| adaptor.flush())
     }
-}
-
-/// Whether a caller may ask for the region: what lies there is neither a unit's nor a temporary.
-fn is_lasting(region: &Region) -> bool {
-    matches!(region, Region::Persistent | Region::KvGrad)
 }

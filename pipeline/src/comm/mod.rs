@@ -16,7 +16,7 @@ pub use error::CommError;
 pub use mesh::{Axis, Mesh};
 pub use payload::Payload;
 pub use share::{pieces, share};
-pub use tag::{Lane, Tag};
+pub use tag::{AttentionTensor, Lane, Tag};
 
 /// Bytes of one block of a large transfer: what it costs in memory on top of its operands.
 const BLOCK: usize = 256 << 10;

@@ -97,6 +97,36 @@ pub enum Error {
         /// What was due.
         expected: &'static str,
     },
+    /// A stage that does not attend once in each of its layers cannot exchange attention.
+    #[error(
+        "rank {rank}: the stage ran attention {got} times in {expected} layers; attention is exchanged once per layer: set parallel.exchange to off"
+    )]
+    AttentionCalls {
+        /// The rank.
+        rank: u32,
+        /// How often it ran attention, at least.
+        got: usize,
+        /// Its layers.
+        expected: usize,
+    },
+    /// Stages of different numbers of layers cannot exchange attention.
+    #[error(
+        "attention is exchanged layer by layer, which needs the same number of layers on every stage: {layers} layers do not divide into {stages} stages; set parallel.exchange to off, or choose parallel.pipeline and parallel.chunks whose product divides {layers}"
+    )]
+    UnevenExchange {
+        /// The model's layers.
+        layers: usize,
+        /// Ranks times chunks.
+        stages: u32,
+    },
+    /// Slices too short to be halved.
+    #[error(
+        "attention is exchanged in halves of slices, which have {slice_len} tokens: lower parallel.slices or set parallel.exchange to off"
+    )]
+    ShortExchange {
+        /// Tokens in a slice.
+        slice_len: usize,
+    },
     /// A program that departs from the order in which units can run.
     #[error("rank {rank}: the program runs {what} of {unit:?} out of order")]
     OutOfOrder {

@@ -3,6 +3,7 @@
 mod batch;
 mod error;
 mod evaluate;
+mod exchange;
 mod payload;
 mod pipeline;
 mod plan;

@@ -1,17 +1,19 @@
 //! One rank's pipeline: its stages, its memory, its program.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slimpipe_allocator::{self as allocator, Memory, Region, UnitId, scope};
 use slimpipe_autograd::{KvCache, Parameter, TapeEnd, Tensor, backward};
 use slimpipe_runtime::{Device, RawTensor};
 
+use super::exchange::Exchange;
 use super::payload::TensorPayload;
 use super::unit::{forward, tokens_or_hidden};
-use super::{Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, Work, plan};
+use super::{Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, Work, exchange, plan};
 use crate::comm::{Communicator, Tag};
-use crate::schedule::{Action, Schedule, Unit};
+use crate::schedule::{Action, Pass, Schedule, Unit};
 
 /// One rank's part of a model in training: runs whole steps of its schedule.
 pub struct Pipeline<S> {
@@ -23,6 +25,8 @@ pub struct Pipeline<S> {
     stages: Vec<(StageSpec, S)>,
     seq_len: usize,
     timeline: Timeline,
+    /// What the rank's attention goes through, if some of it is computed elsewhere.
+    exchange: Option<Arc<Exchange>>,
 }
 
 /// What a step came to on this rank.
@@ -65,7 +69,7 @@ impl<S: Stage> Pipeline<S> {
     /// Slices that do not divide, more stages than layers, out of memory, or `build` failed.
     pub fn new<E: From<Error>>(
         schedule: Schedule,
-        comm: Box<dyn Communicator>,
+        mut comm: Box<dyn Communicator>,
         memory: Memory,
         (layers, seq_len): (usize, usize),
         origin: Instant,
@@ -80,6 +84,7 @@ impl<S: Stage> Pipeline<S> {
         if count as usize > layers {
             return Err(Error::TooManyStages { stages: count, layers }.into());
         }
+        let exchange = exchange::join(&schedule, comm.as_mut(), (layers, slice_len), origin)?;
         let entered = memory.enter();
         let mut stages = Vec::new();
         for chunk in 0..schedule.chunks() {
@@ -89,7 +94,7 @@ impl<S: Stage> Pipeline<S> {
                 let _persistent = scope::place(Region::Persistent);
                 build(&spec)?
             };
-            let plan = plan::plan(&stage, &spec)?;
+            let plan = plan::plan(&stage, &spec, exchange.as_ref())?;
             memory.install(chunk, plan).map_err(Error::from)?;
             stages.push((spec, stage));
         }
@@ -103,6 +108,7 @@ impl<S: Stage> Pipeline<S> {
             stages,
             seq_len,
             timeline: Timeline::new(origin),
+            exchange,
         })
     }
 
@@ -158,6 +164,9 @@ impl<S: Stage> Pipeline<S> {
             self.act(self.program[index], &mut step)?;
         }
         self.reduce_tied_here()?;
+        if let Some(exchange) = &self.exchange {
+            exchange.settle()?;
+        }
         let extent = self.timeline.extent().unwrap_or_default();
         let mut loss = [step.loss];
         self.comm.all_reduce_sum_f64(&mut loss)?;
@@ -181,10 +190,20 @@ impl<S: Stage> Pipeline<S> {
                     step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
                 self.send(Work::SendGradient(unit), to, Tag::Gradient(unit), gradient)
             }
-            Action::Ship { unit, .. } | Action::Attend { unit, .. } => {
-                Err(self.out_of_order("the exchange", unit))
+            Action::Ship { part, to, .. } => {
+                self.exchange.iter().for_each(|exchange| exchange.ship(part, to));
+                Ok(())
             }
-            Action::Help(_) => Ok(()),
+            Action::Attend { unit, part, from, .. } => {
+                self.exchange.iter().for_each(|exchange| exchange.attend(unit, part, from));
+                Ok(())
+            }
+            Action::Help(pass) => {
+                if let Some(exchange) = &self.exchange {
+                    self.timeline.extend(exchange.help(pass)?);
+                }
+                Ok(())
+            }
             Action::VocabEmbed(unit)
             | Action::VocabHead(unit)
             | Action::VocabEmbedBackward(unit) => Err(self.out_of_order("the vocabulary", unit)),
@@ -227,7 +246,10 @@ impl<S: Stage> Pipeline<S> {
         let caches = step
             .caches
             .entry((unit.microbatch, unit.chunk))
-            .or_insert_with(|| spec.layers.clone().map(|_| KvCache::new()).collect());
+            .or_insert_with(|| exchange::caches(self.exchange.as_ref(), spec));
+        if let Some(exchange) = &self.exchange {
+            exchange.begin(Pass::Forward, unit, caches)?;
+        }
         let mut cx = SliceContext {
             offset,
             labels,
@@ -239,7 +261,9 @@ impl<S: Stage> Pipeline<S> {
         let (output, root) =
             self.timeline.record(Work::Forward(unit), || forward(stage, spec, input, &mut cx))?;
         drop(cx);
-        if unit.slice + 1 == self.schedule.slices() {
+        if let Some(exchange) = &self.exchange {
+            self.timeline.interrupt(exchange.finish()?);
+        } else if unit.slice + 1 == self.schedule.slices() {
             // Later slices do not exist: from here on only the tapes keep K/V alive.
             step.caches.remove(&(unit.microbatch, unit.chunk));
         }
@@ -266,9 +290,18 @@ impl<S: Stage> Pipeline<S> {
                 RawTensor::empty((spec.slice_len, width), dtype, Device::Cpu, "receive")?;
             self.receive(unit, gradient, true, step)?
         };
+        if let (Some(exchange), Some(caches)) =
+            (&self.exchange, step.caches.get_mut(&(unit.microbatch, unit.chunk)))
+        {
+            caches.iter_mut().for_each(|cache| cache.truncate(unit.slice as usize));
+            exchange.begin(Pass::Backward, unit, caches)?;
+        }
         let input_gradient = self
             .timeline
             .record(Work::Backward(unit), || backward(root, gradient, leaf.as_ref()))?;
+        if let Some(exchange) = &self.exchange {
+            self.timeline.interrupt(exchange.finish()?);
+        }
         if let Some(gradient) = input_gradient {
             step.gradients.insert(unit, Tensor::from(gradient).contiguous()?.raw().clone());
         }

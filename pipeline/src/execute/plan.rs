@@ -1,17 +1,24 @@
 //! Planning a chunk's memory: one forward and backward on the meta device, recorded.
 
+use std::sync::Arc;
+
 use slimpipe_allocator::{Recorder, UnitPlan, scope};
-use slimpipe_autograd::{KvCache, backward};
+use slimpipe_autograd::backward;
 use slimpipe_runtime::{DType, Device, RawTensor};
 
+use super::exchange::{self, Exchange};
 use super::unit::{forward, tokens_or_hidden};
 use super::{Result, SliceContext, Stage, StageSpec};
 
 /// The plan of the units of `stage`: exactly the allocations that the executor's forward and
 /// backward make, in the same order, without memory.
-pub(crate) fn plan(stage: &dyn Stage, spec: &StageSpec) -> Result<UnitPlan> {
+pub(crate) fn plan(
+    stage: &dyn Stage,
+    spec: &StageSpec,
+    exchange: Option<&Arc<Exchange>>,
+) -> Result<UnitPlan> {
     let recorder = Recorder::new();
-    let mut caches: Vec<KvCache> = spec.layers.clone().map(|_| KvCache::new()).collect();
+    let mut caches = exchange::caches(exchange, spec);
     let (width, dtype) = stage.hidden();
     let rows = spec.slice_len;
 

@@ -19,6 +19,11 @@ pub enum Work {
     SendActivation(Unit),
     /// Handing over a unit's input gradient.
     SendGradient(Unit),
+    /// Attending for another rank's unit.
+    AttendFor(Unit),
+    /// Waiting for keys, queries or a partial result of a unit whose attention is shared, and copying
+    /// them.
+    ReceiveAttention(Unit),
     /// Adding tied gradients across ranks.
     ReduceTied,
 }
@@ -26,7 +31,7 @@ pub enum Work {
 impl Work {
     /// Whether the rank computes, rather than waits or moves data.
     pub fn is_compute(self) -> bool {
-        matches!(self, Self::Forward(_) | Self::Backward(_))
+        matches!(self, Self::Forward(_) | Self::Backward(_) | Self::AttendFor(_))
     }
 
     /// The span's label in traces, such as `F mb0 s3` or `B mb1 s0 c2`.
@@ -43,6 +48,8 @@ impl Work {
             Self::ReceiveGradient(unit) => of("recv grad", unit),
             Self::SendActivation(unit) => of("send act", unit),
             Self::SendGradient(unit) => of("send grad", unit),
+            Self::AttendFor(unit) => of("attend for", unit),
+            Self::ReceiveAttention(unit) => of("recv attn", unit),
             Self::ReduceTied => "reduce tied".to_owned(),
         }
     }
@@ -78,6 +85,22 @@ impl Timeline {
         let result = f();
         self.spans.push(Span { work, start, end: self.origin.elapsed() });
         result
+    }
+
+    /// Adds spans that were recorded elsewhere, later than all here.
+    pub(super) fn extend(&mut self, spans: Vec<Span>) {
+        self.spans.extend(spans);
+    }
+
+    /// Cuts the last span around `spans`, which happened in it, in order.
+    pub(super) fn interrupt(&mut self, spans: Vec<Span>) {
+        let Some(Span { work, mut start, end }) = self.spans.pop() else { return };
+        for span in spans {
+            self.spans.push(Span { work, start, end: span.start });
+            start = span.end;
+            self.spans.push(span);
+        }
+        self.spans.push(Span { work, start, end });
     }
 
     /// What was recorded.

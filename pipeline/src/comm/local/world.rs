@@ -215,7 +215,7 @@ impl Group {
         let mut message = Some((tag, payload));
         self.wait(from, |state| {
             let queue = state.queues.entry((from, to, tag.lane())).or_default();
-            if queue.len() < self.world.capacity {
+            if queue.len() < self.world.capacity || !tag.lane().is_bounded() {
                 queue.extend(message.take());
                 return Ok(Some(()));
             }

@@ -119,6 +119,11 @@ impl Part {
         self.start >= self.end
     }
 
+    /// Whether half chunk `half` is one of them.
+    pub fn contains(self, half: u32) -> bool {
+        (self.start..self.end).contains(&half)
+    }
+
     /// Whether both have a half chunk in common.
     pub fn overlaps(self, other: Self) -> bool {
         self.start.max(other.start) < self.end.min(other.end)

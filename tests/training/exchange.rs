@@ -1,0 +1,153 @@
+//! Attention that ranks share gives what each attending for itself does.
+
+use proptest::prelude::*;
+use slimpipe::pipeline::execute::{Span, Work};
+use slimpipe::prelude::*;
+
+use crate::equality::check;
+use crate::support::{Layout, Outcome, Setup, run};
+
+const SHARED: [Exchange; 2] = [Exchange::Paper, Exchange::Balanced];
+
+fn layout(exchange: Exchange, [p, n, m, v]: [u32; 4]) -> Layout {
+    Layout { exchange, ..Layout::slimpipe(p, n, m, v) }
+}
+
+fn train(setup: &Setup, layout: Layout) -> Outcome {
+    run(setup, layout).unwrap_or_else(|error| panic!("{layout:?}: {error}"))
+}
+
+/// Whether two runs have the same losses and gradients, bit for bit.
+fn is_same(a: &Outcome, b: &Outcome) -> bool {
+    let bits = |outcome: &Outcome| outcome.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let gradients = |outcome: &Outcome| {
+        let gradients = outcome.gradients.values().flatten();
+        gradients.map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    bits(a) == bits(b) && gradients(a) == gradients(b)
+}
+
+/// A model and a layout that can exchange: layers on every stage alike, slices of odd and even
+/// lengths, all ways of sharing key heads.
+fn any_case() -> impl Strategy<Value = (Setup, Layout)> {
+    let size = (2u32..=5, 0u32..5, 1u32..=3, 1u32..=2);
+    let model = (1usize..=2, 2usize..=5, prop::sample::select(vec![1, 2, 4]));
+    (size, model, prop::sample::select(SHARED.to_vec())).prop_map(
+        |((p, more, m, v), (layers, slice_len, kv_heads), exchange)| {
+            let mut setup = Setup::tiny();
+            setup.model.num_hidden_layers = layers * (p * v) as usize;
+            setup.model.num_key_value_heads = kv_heads;
+            (setup.seq_len, setup.steps) = (slice_len * (p + more) as usize, 2);
+            (setup, layout(exchange, [p, p + more, m, v]))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn shared_attention_trains_as_one_rank_in_one_piece_does((setup, layout) in any_case()) {
+        check(&setup, [layout], 1e-5, 1e-5);
+    }
+}
+
+#[test]
+fn bf16_losses_agree_within_a_hundredth() {
+    let setup = Setup { steps: 3, ..Setup::tiny() };
+    for size in [[2, 8, 2, 2], [4, 8, 2, 1]] {
+        let layouts = SHARED.map(|exchange| Layout { dtype: DType::BF16, ..layout(exchange, size) });
+        check(&setup, layouts, 1e-2, 0.2);
+    }
+}
+
+#[test]
+fn results_are_bitwise_the_same_for_any_number_of_threads() {
+    let setup = Setup { steps: 2, ..Setup::tiny() };
+    for dtype in [DType::F32, DType::BF16] {
+        for exchange in SHARED {
+            let outcome = |threads| {
+                let layout = layout(exchange, [4, 8, 2, 2]);
+                train(&setup, Layout { threads, dtype, ..layout })
+            };
+            let one = outcome(1);
+            assert!([2, 3].into_iter().all(|threads| is_same(&outcome(threads), &one)));
+        }
+    }
+}
+
+#[test]
+fn a_step_gives_all_memory_back_and_no_allocation_departs_from_the_plan() {
+    let mut setup = Setup::tiny();
+    (setup.model.num_hidden_layers, setup.seq_len, setup.steps) = (16, 256, 2);
+    for exchange in SHARED {
+        for size in [[2, 4, 2, 2], [4, 8, 1, 1], [4, 16, 2, 2], [8, 16, 2, 1]] {
+            let layout = layout(exchange, size);
+            for (rank, (after, before)) in train(&setup, layout).memory.iter().enumerate() {
+                let of = |what: &str| format!("{layout:?}, rank {rank}: {what}");
+                let [after_bytes, before_bytes] = [after, before].map(|s| s.total.active.current);
+                assert_eq!(after_bytes, before_bytes, "{}", of("active bytes"));
+                assert_eq!(after.overflow_hits, 0, "{}", of("overflow hits"));
+                assert!(after.region(Region::Comm).active.peak > 0, "{}", of("messages"));
+            }
+        }
+    }
+}
+
+/// Spans of the last step by rank.
+fn timelines(setup: &Setup, layout: Layout) -> Vec<Vec<Span>> {
+    train(setup, layout).timelines
+}
+
+#[test]
+fn timelines_tell_what_was_done_for_others_and_never_overlap() {
+    let setup = Setup { steps: 1, ..Setup::tiny() };
+    let layers = |layout: Layout| setup.model.num_hidden_layers as u32 / layout.ranks / layout.chunks;
+    for exchange in SHARED {
+        let layout = layout(exchange, [4, 8, 2, 1]);
+        let schedule = Schedule::new(layout.kind, 4, 8, 2, 1).unwrap();
+        let schedule = schedule.with_exchange(exchange).unwrap();
+        for (rank, spans) in timelines(&setup, layout).iter().enumerate() {
+            assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
+            assert!(spans.iter().all(|span| span.start <= span.end));
+            let attends = schedule.program(rank as u32).filter_map(|action| match action {
+                Action::Attend { unit, .. } => Some(unit),
+                _ => None,
+            });
+            let mut expected: Vec<Unit> =
+                attends.flat_map(|unit| vec![unit; layers(layout) as usize]).collect();
+            let mut found: Vec<Unit> = spans
+                .iter()
+                .filter_map(|span| match span.work {
+                    Work::AttendFor(unit) => Some(unit),
+                    _ => None,
+                })
+                .collect();
+            (expected.sort(), found.sort());
+            assert_eq!(found, expected, "rank {rank}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_fails_while_others_wait_for_it_ends_the_step_everywhere() {
+    let setup = Setup { steps: 2, ..Setup::tiny() };
+    for nth in [400, 800, 1200, 1700, 2300] {
+        let layout = Layout { fail: Some((1, nth)), ..layout(Exchange::Balanced, [4, 8, 2, 1]) };
+        let error = run(&setup, layout).err().expect("an allocation fails").to_string();
+        assert!(error.contains("rank 1") && error.contains("injected"), "{nth}: {error}");
+    }
+}
+
+#[test]
+fn what_cannot_exchange_is_refused_with_a_remedy() {
+    let mut setup = Setup::tiny();
+    let refusal = |setup: &Setup, size| {
+        run(setup, layout(Exchange::Balanced, size)).err().expect("it must be refused").to_string()
+    };
+    let uneven = refusal(&setup, [3, 4, 1, 1]);
+    assert!(uneven.contains("8 layers do not divide into 3 stages"), "{uneven}");
+    setup.seq_len = 8;
+    let short = refusal(&setup, [2, 8, 1, 1]);
+    assert!(short.contains("have 1 tokens") && short.contains("parallel.exchange"), "{short}");
+}
