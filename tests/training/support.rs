@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use slimpipe::allocator::MemoryStats;
+use slimpipe::pipeline::execute::Span;
 use slimpipe::prelude::*;
 use slimpipe::runtime::random::Random;
 use slimpipe::train::hub::LlamaConfig;
@@ -107,7 +108,13 @@ pub struct Outcome {
     pub timelines: Vec<Vec<Span>>,
 }
 
-type RankOutcome = (Vec<f64>, BTreeMap<String, Vec<f32>>, (MemoryStats, MemoryStats));
+/// What a rank brings to it.
+struct RankOutcome {
+    losses: Vec<f64>,
+    gradients: BTreeMap<String, Vec<f32>>,
+    memory: (MemoryStats, MemoryStats),
+    timeline: Vec<Span>,
+}
 
 /// Trains `setup` as `layout` says, in poisoned memory, where an unplanned allocation is an error.
 pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
@@ -116,7 +123,12 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
         Schedule::new(kind, ranks, slices, microbatches, chunks)?.with_exchange(layout.exchange)?;
     let body = |comm: LocalComm| -> Result<RankOutcome> {
         let _team = team::enter(layout.threads)?;
-        let memory = Memory::builder(comm.rank()).poison().strict().build();
+        let rank = comm.rank();
+        let mut memory = Memory::builder(rank).poison().strict();
+        if let Some((_, nth)) = layout.fail.filter(|(failing, _)| *failing == rank) {
+            memory = memory.fail_nth(nth);
+        }
+        let memory = memory.build();
         let size = (setup.model.num_hidden_layers, setup.seq_len);
         let build = |spec: &StageSpec| {
             let stage = LlamaStage::new(&setup.model, spec, &Source::Random(3), layout.dtype)?;
@@ -142,12 +154,17 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
             }
             optimizer.step(1e-3, 1.0)?;
         }
-        Ok((losses, gradients, (memory.stats(), before)))
+        let timeline = pipeline.timeline().spans().to_vec();
+        Ok(RankOutcome { losses, gradients, memory: (memory.stats(), before), timeline })
     };
     let all = launch(ranks, schedule.channel_capacity(), body)?;
-    let mut outcome =
-        Outcome { losses: Vec::new(), gradients: BTreeMap::new(), memory: Vec::new() };
-    for (losses, gradients, memory) in all {
+    let mut outcome = Outcome {
+        losses: Vec::new(),
+        gradients: BTreeMap::new(),
+        memory: Vec::new(),
+        timelines: Vec::new(),
+    };
+    for RankOutcome { losses, gradients, memory, timeline } in all {
         for (name, gradient) in gradients {
             // Both copies of a tied parameter hold the same sum.
             if let Some(other) = outcome.gradients.get(&name).filter(|other| **other != gradient) {
@@ -159,6 +176,7 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
         }
         outcome.losses = losses;
         outcome.memory.push(memory);
+        outcome.timelines.push(timeline);
     }
     Ok(outcome)
 }
