@@ -64,7 +64,7 @@ pub fn a_backward_leaves_what_the_next_forward_needs(rig: &Rig) {
 
 pub fn what_is_meant_to_last_outlives_its_unit(rig: &Rig) {
     let memory = planned(rig.memory());
-    let lasting = [Region::Persistent, Region::KvGrad];
+    let lasting = [Region::Persistent, Region::KvGrad, Region::Comm];
     let make = || {
         lasting.map(|region| {
             let _place = scope::place(region);
@@ -91,7 +91,7 @@ pub fn what_is_meant_to_last_outlives_its_unit(rig: &Rig) {
 pub fn regions_that_callers_may_not_choose_are_not_chosen(rig: &Rig) {
     let memory = planned(rig.memory());
     let _entered = memory.enter();
-    for region in [Region::Slot, Region::Kv, Region::Transient, Region::Comm, Region::Overflow] {
+    for region in [Region::Slot, Region::Kv, Region::Transient, Region::Overflow] {
         let _place = scope::place(region);
         assert_eq!(allocate(64, "stray").unwrap().region(), Region::Overflow);
     }

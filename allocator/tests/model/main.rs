@@ -271,7 +271,8 @@ impl Machine {
     }
 
     fn allocate(&mut self, bytes: u64, layer: Option<u32>, place: Option<Region>) {
-        let lasting = place.filter(|place| matches!(place, Region::Persistent | Region::KvGrad));
+        let lasting = place
+            .filter(|place| matches!(place, Region::Persistent | Region::KvGrad | Region::Comm));
         let aligned = bytes.max(1).next_multiple_of(64);
         let running = self.running.last_mut();
         let unit = running.as_ref().map(|running| running.unit);
