@@ -5,6 +5,7 @@ use slimpipe::allocator::Region;
 use slimpipe::pipeline::execute::Work;
 use slimpipe::pipeline::schedule::{Action, Unit};
 use slimpipe::prelude::*;
+use slimpipe::train::model::Recompute;
 
 use crate::equality::check;
 use crate::support::{Layout, Outcome, Setup, run};
@@ -30,17 +31,18 @@ fn is_same(a: &Outcome, b: &Outcome) -> bool {
 }
 
 /// A model and a layout that can exchange: layers on every stage alike, slices of odd and even
-/// lengths, all ways of sharing key heads.
+/// lengths, all ways of sharing key heads, layers that are recomputed.
 fn any_case() -> impl Strategy<Value = (Setup, Layout)> {
     let size = (2u32..=5, 0u32..5, 1u32..=3, 1u32..=2);
     let model = (1usize..=2, 2usize..=5, prop::sample::select(vec![1, 2, 4]));
-    (size, model, prop::sample::select(SHARED.to_vec())).prop_map(
-        |((p, more, m, v), (layers, slice_len, kv_heads), exchange)| {
+    let mode = prop::sample::select(vec![Recompute::None, Recompute::Partial, Recompute::Full]);
+    (size, model, prop::sample::select(SHARED.to_vec()), [mode.clone(), mode]).prop_map(
+        |((p, more, m, v), (layers, slice_len, kv_heads), exchange, recompute)| {
             let mut setup = Setup::tiny();
             setup.model.num_hidden_layers = layers * (p * v) as usize;
             setup.model.num_key_value_heads = kv_heads;
             (setup.seq_len, setup.steps) = (slice_len * (p + more) as usize, 2);
-            (setup, layout(exchange, [p, p + more, m, v]))
+            (setup, Layout { recompute, ..layout(exchange, [p, p + more, m, v]) })
         },
     )
 }
