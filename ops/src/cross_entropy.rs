@@ -24,8 +24,9 @@ const BLOCK_BYTES: usize = 8 << 20;
 /// (16 take four times as long). Such a block is still small beside the weight's gradient.
 const MIN_ROWS: usize = 256;
 
-/// Rows of a block: equal blocks, as few as the limits allow.
-fn block_rows(rows: usize, vocab: usize) -> usize {
+/// Rows of a block of logits over `vocab` tokens: equal blocks of the `rows`, as few as the limits
+/// allow.
+pub fn block_rows(rows: usize, vocab: usize) -> usize {
     let most = (BLOCK_BYTES / (4 * vocab.max(1))).max(MIN_ROWS);
     rows.div_ceil(rows.div_ceil(most).max(1))
 }
@@ -36,11 +37,13 @@ fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Res
         let what = format!("{rows} rows need {rows} labels of dtype i64, got {shape} of {dtype}");
         return Err(mismatch(op, what));
     }
-    if labels.is_meta() {
-        return Ok(());
-    }
+    if labels.is_meta() { Ok(()) } else { check_labels(op, labels.slice(op)?, vocab) }
+}
+
+/// Refuses labels outside a vocabulary of `vocab` tokens.
+pub(crate) fn check_labels(op: &'static str, labels: &[i64], vocab: usize) -> Result<()> {
     let valid = |label: i64| label == IGNORE || (0..vocab as i64).contains(&label);
-    match labels.slice::<i64>(op)?.iter().find(|&&label| !valid(label)) {
+    match labels.iter().find(|&&label| !valid(label)) {
         Some(label) => Err(mismatch(op, format!("label {label} in a vocabulary of {vocab}"))),
         None => Ok(()),
     }
@@ -158,7 +161,7 @@ fn head(
 }
 
 /// Uses only the first `rows` rows of a scratch matrix.
-fn shorten(scratch: &mut RawTensor, rows: usize) -> Result<()> {
+pub(crate) fn shorten(scratch: &mut RawTensor, rows: usize) -> Result<()> {
     if scratch.dims()[0] != rows {
         *scratch = scratch.narrow(0, 0, rows)?;
     }

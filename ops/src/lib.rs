@@ -33,3 +33,4 @@ mod runs;
 pub mod softmax;
 pub mod swiglu;
 pub mod unary;
+pub mod vocabulary;

@@ -9,7 +9,7 @@ use super::threads::Threads;
 pub const IGNORE: i64 = -100;
 
 #[inline(always)]
-fn max(z: &[f32]) -> f32 {
+pub(super) fn max(z: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (full, rest) = z.as_chunks::<16>();
     for chunk in full {
@@ -21,7 +21,7 @@ fn max(z: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn sum_exp<const FUSED: bool>(z: &[f32], max: f32) -> f32 {
+pub(super) fn sum_exp<const FUSED: bool>(z: &[f32], max: f32) -> f32 {
     let mut lanes = [0f32; 16];
     let (full, rest) = z.as_chunks::<16>();
     for chunk in full {
@@ -77,7 +77,7 @@ multiversion! {
     }
 }
 
-fn rows_per_task(vocab: usize) -> usize {
+pub(super) fn rows_per_task(vocab: usize) -> usize {
     ((1 << 15) / vocab.max(1)).max(1)
 }
 

@@ -20,6 +20,7 @@ mod testing;
 pub mod threads;
 mod transpose;
 pub mod unary;
+pub mod vocabulary;
 mod words;
 
 pub use micro::Path;

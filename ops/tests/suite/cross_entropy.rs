@@ -5,7 +5,7 @@ use slimpipe_runtime::{DType, Device, RawTensor};
 use super::util::{FLOATS, assert_close, error, f64s, labels, random, tensor, views};
 
 /// The summed loss times `scale`, and the gradient of the logits, in f64.
-fn reference(logits: &[f64], labels: &[i64], scale: f64) -> (f64, Vec<f64>) {
+pub fn reference(logits: &[f64], labels: &[i64], scale: f64) -> (f64, Vec<f64>) {
     let vocab = logits.len() / labels.len();
     let (mut loss, mut gradient) = (0.0, Vec::new());
     for (z, &label) in logits.chunks(vocab).zip(labels) {
@@ -23,7 +23,7 @@ fn reference(logits: &[f64], labels: &[i64], scale: f64) -> (f64, Vec<f64>) {
 }
 
 /// a [m, k] times b [k, n], where (i, l) of a lies at a(i, l).
-fn product(
+pub fn product(
     (m, k, n): (usize, usize, usize),
     a: impl Fn(usize, usize) -> f64,
     b: impl Fn(usize, usize) -> f64,
@@ -32,7 +32,7 @@ fn product(
     (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| at(i, j)).collect()
 }
 
-fn some_labels(rows: usize, vocab: usize) -> Vec<i64> {
+pub fn some_labels(rows: usize, vocab: usize) -> Vec<i64> {
     (0..rows).map(|i| if i % 5 == 3 { IGNORE } else { (i * 7 % vocab) as i64 }).collect()
 }
 

@@ -18,3 +18,4 @@ mod swiglu;
 mod threads;
 mod unary;
 mod util;
+mod vocabulary;

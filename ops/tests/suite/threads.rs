@@ -7,6 +7,7 @@ use slimpipe_ops::rope::RopeTable;
 use slimpipe_runtime::{DType, Device, RawTensor, Result, Shape, team};
 
 use super::util::{FLOATS, labels, random};
+use super::vocabulary::in_parts;
 
 fn bytes(tensors: Vec<RawTensor>) -> Vec<Vec<u8>> {
     let bytes = |x: &RawTensor| ops::copy::contiguous(x)?.as_bytes("test").map(<[u8]>::to_vec);
@@ -91,5 +92,16 @@ fn attention_and_rope() {
         let mut all = vec![q, out, lse, dq];
         all.extend(grads.into_iter().flat_map(|grad| [grad.dk, grad.dv]));
         Ok(all)
+    });
+}
+
+#[test]
+fn output_layers_on_parts_of_the_vocabulary() {
+    assert_independent(|dtype| {
+        let (x, w) = (random(&[300, 64], 0, dtype), random(&[501, 64], 1, dtype));
+        let labels: Vec<i64> = (0..300).map(|row| row * 11 % 501).collect();
+        let (loss, dx, mut dweights) = in_parts(&x, &w, &labels, 0.5, &[200, 301])?;
+        dweights.extend([dx, RawTensor::from_slice(&[loss as f32], 1, Device::Cpu)?]);
+        Ok(dweights)
     });
 }
