@@ -3,5 +3,6 @@
 mod equality;
 mod exchange;
 mod memory;
+mod planned;
 mod recompute;
 mod support;

@@ -36,6 +36,7 @@ pub mod lr;
 pub mod metrics;
 pub mod model;
 pub mod optimizer;
+pub mod plan;
 pub mod run;
 pub mod timeline;
 pub mod trainer;

@@ -1,0 +1,76 @@
+//! The planner counts what the allocator shows.
+
+use crate::support::{Layout, Setup, run};
+use slimpipe::allocator::Region;
+use slimpipe::prelude::*;
+use slimpipe::train::config::Precision;
+use slimpipe::train::plan::memory::runtime::of_rank;
+use slimpipe::train::plan::{self, Model, Workload};
+
+/// A model wide enough that pages and single numbers do not count.
+fn setup(layers: usize) -> Setup {
+    let mut setup = Setup::tiny();
+    let model = &mut setup.model;
+    (model.vocab_size, model.hidden_size, model.intermediate_size) = (512, 64, 192);
+    (model.head_dim, model.num_hidden_layers) = (16, layers);
+    (setup.seq_len, setup.steps) = (1024, 2);
+    setup
+}
+
+fn planned(setup: &Setup, layout: Layout) -> (Workload, plan::Setup) {
+    let model = Model { name: "tiny".to_owned(), dense: setup.model.clone(), experts: None };
+    let (batch, gpus) = (layout.microbatches, layout.ranks);
+    let dtype = if layout.dtype == DType::F32 { Precision::F32 } else { Precision::Bf16 };
+    let work = Workload { model, context: setup.seq_len as u64, batch, gpus, dtype };
+    let dealt = plan::Layout {
+        tensor: 1,
+        context: 1,
+        pipeline: layout.ranks,
+        expert: 1,
+        data: 1,
+        slices: layout.slices,
+        chunks: layout.chunks,
+    };
+    (work, plan::Setup::new(dealt, layout.kind))
+}
+
+#[test]
+fn every_rank_peaks_where_the_planner_says() {
+    use ScheduleKind::{GPipe, Interleaved, OneFOneB, Seq1F1B, SlimPipe, TeraPipe};
+    for (kind, p, n, m, v, layers) in [
+        (SlimPipe, 1, 4, 1, 1, 8),
+        (SlimPipe, 2, 4, 2, 1, 8),
+        (SlimPipe, 2, 4, 2, 2, 8),
+        (SlimPipe, 2, 4, 1, 1, 7),
+        (SlimPipe, 4, 8, 2, 1, 8),
+        (SlimPipe, 4, 8, 2, 2, 16),
+        (SlimPipe, 4, 4, 2, 2, 13),
+        (OneFOneB, 4, 1, 4, 1, 8),
+        (Interleaved, 2, 1, 4, 2, 8),
+        (GPipe, 2, 1, 3, 1, 8),
+        (TeraPipe, 2, 4, 2, 1, 8),
+        (Seq1F1B, 4, 4, 2, 1, 8),
+    ] {
+        for dtype in [DType::F32, DType::BF16] {
+            let layout = Layout { kind, dtype, ..Layout::slimpipe(p, n, m, v) };
+            let setup = setup(layers);
+            let (work, dealt) = planned(&setup, layout);
+            for (rank, (stats, _)) in run(&setup, layout).unwrap().memory.iter().enumerate() {
+                let plan = of_rank(&work, &dealt, rank as u32).unwrap();
+                let is = |what: &str, planned: f64, peak: u64, within: f64| {
+                    let off = planned / peak as f64 - 1.0;
+                    assert!(
+                        off.abs() <= within,
+                        "{layout:?}, {layers} layers, rank {rank}: {what} {planned}, was {peak} ({off:+.4})"
+                    );
+                };
+                let of = |region: Region| stats.region(region).active.peak;
+                is("persistent", plan.params_grads + plan.optimizer, of(Region::Persistent), 0.002);
+                is("slots", plan.activations, of(Region::Slot), 0.002);
+                is("K/V", plan.kv_cache, of(Region::Kv), 1e-9);
+                is("K/V gradients", plan.kv_grad, of(Region::KvGrad), 1e-9);
+                is("all", plan.peak, stats.total.active.peak, 0.02);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The planner: its accounting against published figures, its search against itself.
+
+mod golden;
