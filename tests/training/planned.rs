@@ -4,6 +4,7 @@ use crate::support::{Layout, Setup, run};
 use slimpipe::allocator::Region;
 use slimpipe::prelude::*;
 use slimpipe::train::config::Precision;
+use slimpipe::train::model::Recompute;
 use slimpipe::train::plan::memory::runtime::of_rank;
 use slimpipe::train::plan::{self, Model, Workload};
 
@@ -13,7 +14,7 @@ fn setup(layers: usize) -> Setup {
     let model = &mut setup.model;
     (model.vocab_size, model.hidden_size, model.intermediate_size) = (512, 64, 192);
     (model.head_dim, model.num_hidden_layers) = (16, layers);
-    (setup.seq_len, setup.steps) = (1024, 2);
+    (setup.seq_len, setup.steps) = (1024, 1);
     setup
 }
 
@@ -31,7 +32,8 @@ fn planned(setup: &Setup, layout: Layout) -> (Workload, plan::Setup) {
         slices: layout.slices,
         chunks: layout.chunks,
     };
-    (work, plan::Setup::new(dealt, layout.kind))
+    let recompute = layout.recompute[0];
+    (work, plan::Setup { recompute, ..plan::Setup::new(dealt, layout.kind) })
 }
 
 #[test]
@@ -39,20 +41,22 @@ fn every_rank_peaks_where_the_planner_says() {
     use ScheduleKind::{GPipe, Interleaved, OneFOneB, Seq1F1B, SlimPipe, TeraPipe};
     for (kind, p, n, m, v, layers) in [
         (SlimPipe, 1, 4, 1, 1, 8),
-        (SlimPipe, 2, 4, 2, 1, 8),
         (SlimPipe, 2, 4, 2, 2, 8),
         (SlimPipe, 2, 4, 1, 1, 7),
         (SlimPipe, 4, 8, 2, 1, 8),
-        (SlimPipe, 4, 8, 2, 2, 16),
+        (SlimPipe, 4, 8, 1, 2, 16),
         (SlimPipe, 4, 4, 2, 2, 13),
-        (OneFOneB, 4, 1, 4, 1, 8),
-        (Interleaved, 2, 1, 4, 2, 8),
+        (OneFOneB, 4, 1, 4, 1, 16),
+        (Interleaved, 2, 1, 4, 2, 12),
         (GPipe, 2, 1, 3, 1, 8),
         (TeraPipe, 2, 4, 2, 1, 8),
         (Seq1F1B, 4, 4, 2, 1, 8),
     ] {
-        for dtype in [DType::F32, DType::BF16] {
-            let layout = Layout { kind, dtype, ..Layout::slimpipe(p, n, m, v) };
+        let ways = if kind == SlimPipe { Recompute::ALL.to_vec() } else { vec![Recompute::None] };
+        let both = [DType::F32, DType::BF16];
+        let all = ways.iter().flat_map(|&recompute| both.map(|dtype| (dtype, [recompute; 2])));
+        for (dtype, recompute) in all {
+            let layout = Layout { kind, dtype, recompute, ..Layout::slimpipe(p, n, m, v) };
             let setup = setup(layers);
             let (work, dealt) = planned(&setup, layout);
             for (rank, (stats, _)) in run(&setup, layout).unwrap().memory.iter().enumerate() {

@@ -9,5 +9,5 @@ mod workload;
 pub use layout::Layout;
 pub use memory::{Accounting, Memory};
 pub use model::{Experts, Model};
-pub use setup::{Recompute, Setup};
+pub use setup::Setup;
 pub use workload::Workload;

@@ -1,53 +1,10 @@
 //! A way to train: where everything goes, in which order it runs, and what is not kept.
 
-use std::fmt;
-use std::str::FromStr;
-
 use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
 
 use super::{Layout, Workload};
+use crate::model::Recompute;
 use crate::{Error, Result};
-
-/// What forward does not keep, and backward computes again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Recompute {
-    /// Everything is kept.
-    #[default]
-    None,
-    /// The MLP's first products and its activation are computed again.
-    Partial,
-    /// Whole layers are; only their inputs, keys and values are kept.
-    Full,
-}
-
-impl Recompute {
-    /// All ways, from most kept to least.
-    pub const ALL: [Self; 3] = [Self::None, Self::Partial, Self::Full];
-
-    /// The name in configurations.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Partial => "partial",
-            Self::Full => "full",
-        }
-    }
-}
-
-impl fmt::Display for Recompute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Recompute {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|way| way.name() == name);
-        known.ok_or_else(|| format!("`{name}` is none of none, partial, full"))
-    }
-}
 
 /// A way to train.
 #[derive(Clone, Copy, Debug, PartialEq)]

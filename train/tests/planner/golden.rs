@@ -2,8 +2,9 @@
 //! to 0.01 and were computed with widths rounded to 0.01 of the hidden size.
 
 use slimpipe_pipeline::schedule::Formulas;
+use slimpipe_train::model::Recompute;
 use slimpipe_train::plan::memory::GIB;
-use slimpipe_train::plan::{Accounting, Layout, Memory, Model, Recompute, Setup, Workload};
+use slimpipe_train::plan::{Accounting, Layout, Memory, Model, Setup, Workload};
 
 /// GPUs, tokens of a sequence, model, sequences of a step, layout, schedule, recompute, offload.
 type Row = (u32, u64, &'static str, u32, [u32; 7], &'static str, &'static str, f64);

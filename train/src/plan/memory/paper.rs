@@ -3,7 +3,8 @@
 use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
 
 use super::{Memory, Setup, Workload};
-use crate::plan::{Layout, Recompute};
+use crate::model::Recompute;
+use crate::plan::Layout;
 use crate::{Error, Result};
 
 /// What `setup` holds. All figures are of rank 0, which holds most activations. Weights and

@@ -11,7 +11,8 @@ use super::walk::walk;
 use super::{Memory, Setup, Workload};
 use crate::Result;
 use crate::config::Precision;
-use crate::plan::{Layout, Recompute};
+use crate::model::Recompute;
+use crate::plan::Layout;
 
 /// What the rank that holds most holds. Where all stages are alike, that is one at an end.
 pub fn memory(work: &Workload, setup: &Setup) -> Result<Memory> {
@@ -166,8 +167,8 @@ impl<'a> Rank<'a> {
         let heads = self.work.model.dense.num_attention_heads as f64;
         match self.setup.recompute {
             Recompute::None => self.element * (2.0 * (h + q + f)) + 8.0 + 4.0 * heads,
-            Recompute::Partial => self.element * 2.0 * (h + q) + 8.0 + 4.0 * heads,
-            Recompute::Full => self.element * h,
+            Recompute::Partial => self.element * 2.0 * (h + q) + 4.0 + 4.0 * heads,
+            Recompute::Full => self.element * h + 4.0,
         }
     }
 
@@ -217,17 +218,19 @@ impl<'a> Rank<'a> {
     }
 
     /// What one unit needs while it runs: in backward of an MLP the gradients of its three inner
-    /// tensors and of its output, what is computed again, and a message on its way.
+    /// tensors or of two and of both ends, what is computed again, and messages on their way.
     pub(super) fn unit(&self, chunk: usize) -> f64 {
         let (h, q, f) = (self.hidden(), self.queries(), self.inner());
-        let again = match self.setup.recompute {
-            Recompute::None => 0.0,
-            Recompute::Partial => 2.0 * f + h,
-            Recompute::Full => 2.0 * (f + q) + h,
+        let heads = self.work.model.dense.num_attention_heads as f64;
+        let gradients = f.max(2.0 * h) + 2.0 * f;
+        let (again, statistics) = match self.setup.recompute {
+            Recompute::None => (0.0, 0.0),
+            Recompute::Partial => (2.0 * f, 1.0),
+            Recompute::Full => (2.0 * (f + h + q), 1.0 + heads),
         };
         // The head has saved the gradient of the last stage's output.
         let messages = if self.stages[chunk].is_last() { 1.0 } else { 2.0 };
-        self.tokens * self.element * (3.0 * f + again + messages * h)
+        self.tokens * (self.element * (gradients + again + messages * h) + 4.0 * statistics)
     }
 
     /// What the head needs while it runs: one block of f32 logits, its gradient in the dtype of the
