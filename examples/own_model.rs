@@ -273,7 +273,7 @@ fn train(config: GptConfig, ranks: u32, slices: u32, steps: u64) -> anyhow::Resu
         let _team = team::enter((team::cores() / ranks as usize).max(1))?;
         let memory = Memory::builder(comm.rank()).build();
         let _entered = memory.enter();
-        let size = (config.layers, config.context);
+        let size = (config.layers, Slices::equal(config.context, schedule.slices())?);
         let build = |spec: &StageSpec| Gpt::new(config, spec);
         let mut pipeline =
             Pipeline::new(schedule.clone(), Box::new(comm), memory.clone(), size, origin, build)?;

@@ -87,7 +87,8 @@ fn main() -> Result<()> {
         let build = |spec: &StageSpec| {
             LlamaStage::new(&model, spec, &Source::Random(recipe.seed), DType::F32)
         };
-        let size = (model.num_hidden_layers, recipe.seq_len);
+        let slices = Slices::equal(recipe.seq_len, schedule.slices())?;
+        let size = (model.num_hidden_layers, slices);
         let mut pipeline: Pipeline<LlamaStage> =
             Pipeline::new(schedule.clone(), Box::new(comm), memory.clone(), size, origin, build)?;
         let mut optimizer = AdamW::new(pipeline.parameters(), AdamWConfig::default())?;

@@ -46,7 +46,7 @@ pub mod prelude {
     pub use slimpipe_pipeline::execute::{
         Batch, Pipeline, Sequence, SliceContext, Stage, StageInput, StageOutput, StageSpec,
     };
-    pub use slimpipe_pipeline::schedule::{Exchange, Schedule, ScheduleKind};
+    pub use slimpipe_pipeline::schedule::{Exchange, Schedule, ScheduleKind, Slices};
     pub use slimpipe_runtime::random::Random;
     pub use slimpipe_runtime::{DType, Device, RawTensor, Shape, team};
     pub use slimpipe_train::optimizer::{AdamW, AdamWConfig, clip_factor};

@@ -41,7 +41,8 @@ fn train(ranks: u32, slices: u32, chunks: u32, recompute: bool) -> anyhow::Resul
         let _team = team::enter(1)?;
         let memory = Memory::builder(comm.rank()).poison().strict().build();
         let _entered = memory.enter();
-        let (size, origin) = ((MODEL.layers, SEQ_LEN), Instant::now());
+        let size = (MODEL.layers, Slices::equal(SEQ_LEN, schedule.slices())?);
+        let origin = Instant::now();
         let build = |spec: &StageSpec| Gpt::new(GptConfig { recompute, ..MODEL }, spec);
         let mut pipeline =
             Pipeline::new(schedule.clone(), Box::new(comm), memory.clone(), size, origin, build)?;

@@ -55,7 +55,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         job.schedule.ranks(),
         plural(job.schedule.ranks(), "s"),
         job.schedule.slices(),
-        config.train.seq_len / job.schedule.slices() as usize,
+        match job.slices.extremes() {
+            (shortest, longest) if shortest == longest => longest.to_string(),
+            (shortest, longest) => format!("{shortest} to {longest}"),
+        },
         job.schedule.microbatches(),
         plural(job.schedule.microbatches(), "es"),
         job.schedule.chunks(),

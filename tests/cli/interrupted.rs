@@ -105,6 +105,16 @@ fn a_killed_run_goes_on_to_the_same_end_with_a_tied_head_and_chunks() {
 }
 
 #[test]
+fn a_killed_run_goes_on_to_the_same_end_with_backwards_in_two_parts() {
+    survives_kills("parallel.schedule=zb-h1 parallel.slices=1 train.microbatches=3");
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_end_with_slices_of_unequal_length() {
+    survives_kills("parallel.schedule=seq1f1b-balanced parallel.slices=5");
+}
+
+#[test]
 fn a_run_that_is_asked_to_end_ends_in_order_and_goes_on_to_the_same_end() {
     let scene = Scene::new();
     let (steps, settings) = (200, "train.checkpoint_every=0 train.steps=200");

@@ -41,6 +41,11 @@ fn values_of_the_wrong_type_are_refused_with_what_would_do() {
         ("memory.recompute_layers=true", "expected layers by index, such as `0-3`"),
         ("parallel.schedule=slimpie", "did you mean `slimpipe`?"),
         ("parallel.schedule=zb", "slimpipe, gpipe, 1f1b, interleaved-1f1b"),
+        (
+            "parallel.schedule=zb-v",
+            "zb-v is verified and simulated only; ranks run slimpipe, gpipe,",
+        ),
+        ("parallel.schedule=v-half", "v-half is verified and simulated only"),
     ] {
         let name = setting.split('=').next().unwrap();
         scene.refuse_settings(setting, &[&format!("setting `{name}`"), expected]);
@@ -96,6 +101,11 @@ fn settings_that_do_not_fit_each_other_are_refused_with_what_would_fit() {
             &["8 stages", "4 layers", "lower parallel.pipeline or parallel.chunks"],
         ),
         ("parallel.chunks=2 parallel.slices=1", &["raise parallel.slices to 2"]),
+        (
+            "parallel.schedule=seq1f1b-balanced parallel.slices=33",
+            &["32 tokens", "raise train.seq_len or lower parallel.slices"],
+        ),
+        ("parallel.schedule=zb-h1", &["set parallel.slices to 1"]),
         ("parallel.schedule=1f1b", &["set parallel.slices to 1", "slimpipe"]),
         (
             "parallel.schedule=gpipe parallel.slices=1 parallel.chunks=2",

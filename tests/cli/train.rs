@@ -103,6 +103,10 @@ fn the_schedule_is_written_as_it_was_run() {
         (ScheduleKind::GPipe, (2, 1, 3, 1)),
         (ScheduleKind::OneFOneB, (4, 1, 2, 1)),
         (ScheduleKind::Interleaved, (2, 1, 2, 2)),
+        (ScheduleKind::TeraPipe, (2, 4, 2, 1)),
+        (ScheduleKind::Seq1F1B, (4, 4, 2, 1)),
+        (ScheduleKind::Seq1F1BBalanced, (4, 5, 2, 1)),
+        (ScheduleKind::ZbH1, (4, 1, 6, 1)),
     ] {
         let run = format!("{kind}-{size:?}").replace(' ', "");
         scene.train(&run, &format!("{} parallel.schedule={kind}", settings(size)));

@@ -51,8 +51,8 @@ fn slimpipe_layouts() -> impl Iterator<Item = Layout> {
 }
 
 fn baseline_layouts() -> impl Iterator<Item = Layout> {
-    use ScheduleKind::{GPipe, Interleaved, OneFOneB};
-    [GPipe, OneFOneB, Interleaved].into_iter().flat_map(|kind| {
+    use ScheduleKind::{GPipe, Interleaved, OneFOneB, ZbH1};
+    [GPipe, OneFOneB, Interleaved, ZbH1].into_iter().flat_map(|kind| {
         [1, 2, 4].into_iter().flat_map(move |p| {
             let interleaved = kind == Interleaved;
             let chunks: &[u32] = if interleaved { &[1, 2] } else { &[1] };
@@ -66,14 +66,40 @@ fn baseline_layouts() -> impl Iterator<Item = Layout> {
     })
 }
 
+fn sliced_layouts() -> impl Iterator<Item = Layout> {
+    use ScheduleKind::{Seq1F1B, Seq1F1BBalanced, TeraPipe};
+    [TeraPipe, Seq1F1B, Seq1F1BBalanced].into_iter().flat_map(|kind| {
+        [1, 2, 4].into_iter().flat_map(move |p| {
+            // 5 does not divide the sequence; only the balanced cut need not.
+            let n = [1, 3, 4, 5, 8].into_iter();
+            n.filter(move |n| *n != 5 || kind == Seq1F1BBalanced).flat_map(move |n| {
+                [1, 2, 3].into_iter().map(move |m| Layout { kind, ..Layout::slimpipe(p, n, m, 1) })
+            })
+        })
+    })
+}
+
 #[test]
 fn slimpipe_trains_as_one_rank_in_one_piece_does() {
     check(&Setup::tiny(), slimpipe_layouts(), 1e-5, 1e-5);
 }
 
 #[test]
-fn gpipe_1f1b_and_interleaved_train_as_one_rank_does() {
+fn gpipe_1f1b_interleaved_and_zb_h1_train_as_one_rank_does() {
     check(&Setup::tiny(), baseline_layouts(), 1e-5, 1e-5);
+}
+
+#[test]
+fn terapipe_and_seq1f1b_equal_and_balanced_train_as_one_rank_does() {
+    check(&Setup::tiny(), sliced_layouts(), 1e-5, 1e-5);
+}
+
+#[test]
+fn zb_h1_with_more_microbatches_than_ranks_trains_as_one_rank_does() {
+    let layouts = [(2, 5), (4, 6)];
+    let kind = ScheduleKind::ZbH1;
+    let layouts = layouts.map(|(p, m)| Layout { kind, ..Layout::slimpipe(p, 1, m, 1) });
+    check(&Setup::tiny(), layouts, 1e-5, 1e-5);
 }
 
 #[test]
@@ -94,13 +120,19 @@ fn tied_embeddings_get_the_gradients_of_both_ends() {
     setup.steps = 4;
     let layouts = [(1, 4, 1), (1, 4, 2), (2, 1, 1), (2, 6, 2), (4, 8, 1), (4, 8, 2)];
     check(&setup, layouts.map(|(p, n, v)| Layout::slimpipe(p, n, 2, v)), 1e-5, 1e-5);
+    let kinds = [(ScheduleKind::ZbH1, 1), (ScheduleKind::Seq1F1BBalanced, 5)];
+    let layouts = kinds.map(|(kind, n)| Layout { kind, ..Layout::slimpipe(2, n, 2, 1) });
+    check(&setup, layouts, 1e-5, 1e-5);
 }
 
 #[test]
 fn bf16_losses_agree_within_a_hundredth() {
     let mut setup = Setup::tiny();
     setup.steps = 5;
-    let layouts = slimpipe_layouts().map(|layout| Layout { dtype: DType::BF16, ..layout });
+    let other = [(ScheduleKind::ZbH1, 1), (ScheduleKind::Seq1F1BBalanced, 5)];
+    let other = other.map(|(kind, n)| Layout { kind, ..Layout::slimpipe(4, n, 3, 1) });
+    let layouts = slimpipe_layouts().chain(other);
+    let layouts = layouts.map(|layout| Layout { dtype: DType::BF16, ..layout });
     check(&setup, layouts, 1e-2, 0.2);
 }
 

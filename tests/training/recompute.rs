@@ -66,9 +66,16 @@ fn losses_and_gradients_are_those_of_keeping_everything_bit_for_bit() {
 
 #[test]
 fn baseline_schedules_recompute_too() {
-    use ScheduleKind::{GPipe, Interleaved, OneFOneB, Seq1F1B};
+    use ScheduleKind::{GPipe, Interleaved, OneFOneB, Seq1F1B, Seq1F1BBalanced, ZbH1};
     let setup = Setup { steps: 2, ..Setup::tiny() };
-    for (kind, n, v) in [(GPipe, 1, 1), (OneFOneB, 1, 1), (Interleaved, 1, 2), (Seq1F1B, 4, 1)] {
+    for (kind, n, v) in [
+        (GPipe, 1, 1),
+        (OneFOneB, 1, 1),
+        (Interleaved, 1, 2),
+        (Seq1F1B, 4, 1),
+        (Seq1F1BBalanced, 5, 1),
+        (ZbH1, 1, 1),
+    ] {
         let layout = Layout { kind, ..Layout::slimpipe(2, n, 2, v) };
         let kept = train(&setup, layout);
         for recompute in [[Partial; 2], [Full; 2]] {
@@ -88,7 +95,7 @@ fn planned(setup: &Setup, layers: usize, dtype: DType, recompute: Recompute) -> 
             let stage = LlamaStage::new(&model, spec, &Source::Random(3), dtype)?;
             Ok::<_, Error>(stage.recompute(|_| recompute))
         };
-        let size = (layers, setup.seq_len);
+        let size = (layers, Slices::equal(setup.seq_len, 2)?);
         Pipeline::new(
             schedule.clone(),
             Box::new(comm),

@@ -7,6 +7,7 @@ use slimpipe::allocator::MemoryStats;
 use slimpipe::pipeline::execute::Span;
 use slimpipe::prelude::*;
 use slimpipe::runtime::random::Random;
+use slimpipe::train::flops::token_cost;
 use slimpipe::train::hub::LlamaConfig;
 use slimpipe::train::model::{LlamaStage, Recompute, Source};
 use slimpipe::train::{Error, Result};
@@ -129,7 +130,8 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
             memory = memory.fail_nth(nth);
         }
         let memory = memory.build();
-        let size = (setup.model.num_hidden_layers, setup.seq_len);
+        let slices = schedule.cut(setup.seq_len, token_cost(&setup.model))?;
+        let size = (setup.model.num_hidden_layers, slices);
         let build = |spec: &StageSpec| {
             let stage = LlamaStage::new(&setup.model, spec, &Source::Random(3), layout.dtype)?;
             Ok::<_, Error>(stage.recompute(|layer| layout.recompute[layer % 2]))

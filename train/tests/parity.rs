@@ -10,7 +10,7 @@ use slimpipe_allocator::Memory;
 use slimpipe_autograd::{IGNORE, KvCache};
 use slimpipe_pipeline::comm::local::launch;
 use slimpipe_pipeline::execute::{Batch, Pipeline, Sequence, StageSpec};
-use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+use slimpipe_pipeline::schedule::{Schedule, ScheduleKind, Slices};
 use slimpipe_runtime::{DType, Device, RawTensor};
 use slimpipe_train::hub::{self, LlamaConfig, SafetensorsFile, Weights};
 use slimpipe_train::model::{LlamaStage, Source};
@@ -73,16 +73,17 @@ impl Case {
     /// Loss and gradients of a step over `ranks` pipeline ranks with `slices` slices.
     fn step(&self, ranks: u32, slices: u32) -> Result<(f64, Gradients)> {
         let batch = self.batch();
-        let shape = (self.config.num_hidden_layers, batch.sequences[0].tokens.len());
+        let seq_len = batch.sequences[0].tokens.len();
         let per_rank = launch(ranks, slices as usize, |comm| -> Result<_> {
             let schedule = Schedule::new(ScheduleKind::SlimPipe, ranks, slices, 1, 1)?;
+            let size = (self.config.num_hidden_layers, Slices::equal(seq_len, slices)?);
             let memory = Memory::builder(0).poison().build();
             let source = Source::Folder(&self.weights);
             let build = |spec: &StageSpec| -> Result<LlamaStage> {
                 LlamaStage::new(&self.config, spec, &source, DType::F32)
             };
             let mut pipeline =
-                Pipeline::new(schedule, Box::new(comm), memory, shape, Instant::now(), build)?;
+                Pipeline::new(schedule, Box::new(comm), memory, size, Instant::now(), build)?;
             let loss = pipeline.step(&batch)?.loss;
             let mut gradients = Gradients::new();
             for parameter in pipeline.parameters() {

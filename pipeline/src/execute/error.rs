@@ -25,15 +25,13 @@ pub enum Error {
     /// A mistake a stage reports.
     #[error("stage: {0}")]
     Stage(String),
-    /// A sequence that cannot be cut into equal slices.
-    #[error("a sequence of {seq_len} tokens does not divide into {slices} equal slices; {hint}")]
-    UnequalSlices {
-        /// Tokens in a sequence.
-        seq_len: usize,
-        /// Slices asked for.
-        slices: u32,
-        /// What would divide.
-        hint: String,
+    /// Another number of slices than the schedule has.
+    #[error("the sequences are cut into {got} slices, the schedule has {expected}")]
+    WrongSlices {
+        /// Slices of a sequence.
+        got: u32,
+        /// Slices of the schedule.
+        expected: u32,
     },
     /// More stages than layers.
     #[error(

@@ -14,6 +14,6 @@ mod unit;
 pub use batch::{Batch, Sequence};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
-pub use pipeline::{Pipeline, StepReport, slice_len};
+pub use pipeline::{Pipeline, StepReport};
 pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec};
 pub use timeline::{Span, Timeline, Work};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slimpipe_allocator::{self as allocator, Memory, Region, UnitId, scope};
-use slimpipe_autograd::{KvCache, Parameter, TapeEnd, Tensor, backward};
+use slimpipe_autograd::{
+    KvCache, Parameter, TapeEnd, Tensor, WeightPart, backward, backward_input,
+};
 use slimpipe_runtime::{Device, RawTensor};
 
 use super::exchange::Exchange;
@@ -13,7 +15,7 @@ use super::payload::TensorPayload;
 use super::unit::{forward, tokens_or_hidden};
 use super::{Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, Work, exchange, plan};
 use crate::comm::{Communicator, Tag};
-use crate::schedule::{Action, Pass, Schedule, Unit};
+use crate::schedule::{Action, Pass, Schedule, Slices, Unit};
 
 /// One rank's part of a model in training: runs whole steps of its schedule.
 pub struct Pipeline<S> {
@@ -23,7 +25,7 @@ pub struct Pipeline<S> {
     memory: Memory,
     /// This rank's stages, by chunk.
     stages: Vec<(StageSpec, S)>,
-    seq_len: usize,
+    slices: Slices,
     timeline: Timeline,
     /// What the rank's attention goes through, if some of it is computed elsewhere.
     exchange: Option<Arc<Exchange>>,
@@ -53,6 +55,8 @@ struct Step<'a> {
     loss_scale: f32,
     loss: f64,
     live: HashMap<Unit, Live>,
+    /// Units of which only the weight part is left.
+    weights: HashMap<Unit, (allocator::Unit, WeightPart)>,
     /// Keys and values by (microbatch, chunk), while later slices will read them.
     caches: HashMap<(u32, u32), Vec<KvCache>>,
     /// Outputs and input gradients that wait to be sent, or for a stage on this rank.
@@ -61,21 +65,25 @@ struct Step<'a> {
 }
 
 impl<S: Stage> Pipeline<S> {
-    /// Builds this rank's stages of a model of `layers` layers, trained on sequences of `seq_len`
-    /// tokens, and plans their memory. `build` is called once per chunk, with memory entered and
+    /// Builds this rank's stages of a model of `layers` layers, trained on sequences that are cut into
+    /// `slices`, and plans their memory. `build` is called once per chunk, with memory entered and
     /// persistent; `origin` is the zero of the timelines and should be the same on all ranks.
     ///
     /// # Errors
-    /// Slices that do not divide, more stages than layers, out of memory, or `build` failed.
+    /// Another number of slices or ranks than the schedule's, more stages than layers, out of memory,
+    /// or `build` failed.
     pub fn new<E: From<Error>>(
         schedule: Schedule,
         mut comm: Box<dyn Communicator>,
         memory: Memory,
-        (layers, seq_len): (usize, usize),
+        (layers, slices): (usize, Slices),
         origin: Instant,
         mut build: impl FnMut(&StageSpec) -> Result<S, E>,
     ) -> Result<Self, E> {
-        let slice_len = slice_len(seq_len, schedule.slices())?;
+        let (got, expected) = (slices.count(), schedule.slices());
+        if got != expected {
+            return Err(Error::WrongSlices { got, expected }.into());
+        }
         let (got, expected) = (comm.size(), schedule.ranks());
         if got != expected {
             return Err(Error::WrongGroup { got, expected }.into());
@@ -84,29 +92,31 @@ impl<S: Stage> Pipeline<S> {
         if count as usize > layers {
             return Err(Error::TooManyStages { stages: count, layers }.into());
         }
-        let exchange = exchange::join(&schedule, comm.as_mut(), (layers, slice_len), origin)?;
+        let (_, longest) = slices.extremes();
+        let exchange = exchange::join(&schedule, comm.as_mut(), (layers, longest), origin)?;
+        let program: Vec<Action> = schedule.program(rank).collect();
+        let in_parts = program.iter().any(|action| matches!(action, Action::BackwardInput(_)));
         let entered = memory.enter();
         let mut stages = Vec::new();
         for chunk in 0..schedule.chunks() {
             let spec =
-                StageSpec::deal(schedule.placement().stage(rank, chunk), count, layers, slice_len);
+                StageSpec::deal(schedule.placement().stage(rank, chunk), count, layers, longest);
             let stage = {
                 let _persistent = scope::place(Region::Persistent);
                 build(&spec)?
             };
-            let plan = plan::plan(&stage, &spec, exchange.as_ref())?;
-            memory.install(chunk, plan).map_err(Error::from)?;
+            let plans = plan::plans(&stage, &spec, &slices, in_parts, exchange.as_ref())?;
+            memory.install_slices(chunk, plans).map_err(Error::from)?;
             stages.push((spec, stage));
         }
         drop(entered);
-        let program = schedule.program(rank).collect();
         Ok(Self {
             program,
             schedule,
             comm,
             memory,
             stages,
-            seq_len,
+            slices,
             timeline: Timeline::new(origin),
             exchange,
         })
@@ -147,7 +157,7 @@ impl<S: Stage> Pipeline<S> {
     /// A batch that does not fit, out of memory, a failed peer; the step's units are given back.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let microbatches = self.schedule.microbatches() as usize;
-        let loss_scale = batch.loss_scale(microbatches, self.seq_len)?;
+        let loss_scale = batch.loss_scale(microbatches, self.slices.seq_len())?;
         let memory = self.memory.clone();
         let _entered = memory.enter();
         self.timeline.clear();
@@ -156,6 +166,7 @@ impl<S: Stage> Pipeline<S> {
             loss_scale,
             loss: 0.0,
             live: HashMap::new(),
+            weights: HashMap::new(),
             caches: HashMap::new(),
             outputs: HashMap::new(),
             gradients: HashMap::new(),
@@ -178,9 +189,10 @@ impl<S: Stage> Pipeline<S> {
             // A message is received by the action that uses it, into that unit's memory.
             Action::RecvActivation { .. } | Action::RecvGradient { .. } => Ok(()),
             Action::Forward(unit) => self.forward(unit, step),
-            Action::Backward(unit) => self.backward(unit, step),
-            Action::BackwardInput(unit) => Err(self.out_of_order("the input part", unit)),
-            Action::BackwardWeight(unit) => Err(self.out_of_order("the weight part", unit)),
+            Action::Backward(unit) | Action::BackwardInput(unit) => {
+                self.backward(unit, action, step)
+            }
+            Action::BackwardWeight(unit) => self.backward_weight(unit, step),
             Action::SendActivation { unit, to } => {
                 let output = step.outputs.remove(&unit).ok_or(self.out_of_order("send", unit))?;
                 self.send(Work::SendActivation(unit), to, Tag::Activation(unit), output)
@@ -221,13 +233,14 @@ impl<S: Stage> Pipeline<S> {
             chunk: unit.chunk,
         })?;
         let (spec, stage) = &self.stages[unit.chunk as usize];
-        let (rows, offset) = (spec.slice_len, unit.slice as usize * spec.slice_len);
+        let tokens = self.slices.range(unit.slice);
+        let rows = tokens.len();
         let sequence = &step.batch.sequences[unit.microbatch as usize];
         let phase = guard.forward();
 
         let layer = scope::layer(spec.layers.start as u32);
         let input = if spec.is_first() {
-            RawTensor::from_slice(&sequence.tokens[offset..offset + rows], rows, Device::Cpu)?
+            RawTensor::from_slice(&sequence.tokens[tokens.clone()], rows, Device::Cpu)?
         } else {
             let (width, dtype) = stage.hidden();
             let input = RawTensor::empty((rows, width), dtype, Device::Cpu, "receive")?;
@@ -236,11 +249,9 @@ impl<S: Stage> Pipeline<S> {
         drop(layer);
         let (spec, stage) = &self.stages[unit.chunk as usize];
         let labels = match spec.is_last() {
-            true => Some(RawTensor::from_slice(
-                &sequence.labels[offset..offset + rows],
-                rows,
-                Device::Cpu,
-            )?),
+            true => {
+                Some(RawTensor::from_slice(&sequence.labels[tokens.clone()], rows, Device::Cpu)?)
+            }
             false => None,
         };
         let caches = step
@@ -251,7 +262,7 @@ impl<S: Stage> Pipeline<S> {
             exchange.begin(Pass::Forward, unit, caches)?;
         }
         let mut cx = SliceContext {
-            offset,
+            offset: tokens.start,
             labels,
             loss_scale: step.loss_scale,
             first_layer: spec.layers.start,
@@ -277,7 +288,8 @@ impl<S: Stage> Pipeline<S> {
         Ok(())
     }
 
-    fn backward(&mut self, unit: Unit, step: &mut Step<'_>) -> Result<()> {
+    /// Runs a unit's backward, whole or its first part, as `action` says.
+    fn backward(&mut self, unit: Unit, action: Action, step: &mut Step<'_>) -> Result<()> {
         let live = step.live.remove(&unit).ok_or(self.out_of_order("backward", unit))?;
         let Live { memory, root, leaf } = live;
         let phase = memory.backward();
@@ -286,8 +298,8 @@ impl<S: Stage> Pipeline<S> {
             RawTensor::from_slice(&[1f32], (), Device::Cpu)?
         } else {
             let (width, dtype) = stage.hidden();
-            let gradient =
-                RawTensor::empty((spec.slice_len, width), dtype, Device::Cpu, "receive")?;
+            let rows = self.slices.range(unit.slice).len();
+            let gradient = RawTensor::empty((rows, width), dtype, Device::Cpu, "receive")?;
             self.receive(unit, gradient, true, step)?
         };
         if let (Some(exchange), Some(caches)) =
@@ -296,16 +308,34 @@ impl<S: Stage> Pipeline<S> {
             caches.iter_mut().for_each(|cache| cache.truncate(unit.slice as usize));
             exchange.begin(Pass::Backward, unit, caches)?;
         }
-        let input_gradient = self
-            .timeline
-            .record(Work::Backward(unit), || backward(root, gradient, leaf.as_ref()))?;
+        let (input_gradient, weights) = if action == Action::Backward(unit) {
+            let whole = || backward(root, gradient, leaf.as_ref());
+            (self.timeline.record(Work::Backward(unit), whole)?, None)
+        } else {
+            let first = || backward_input(root, gradient, leaf.as_ref());
+            let (gradient, weights) = self.timeline.record(Work::BackwardInput(unit), first)?;
+            (gradient, Some(weights))
+        };
         if let Some(exchange) = &self.exchange {
             self.timeline.interrupt(exchange.finish()?);
         }
         if let Some(gradient) = input_gradient {
             step.gradients.insert(unit, Tensor::from(gradient).contiguous()?.raw().clone());
         }
-        drop((leaf, phase, memory));
+        drop((leaf, phase));
+        if let Some(weights) = weights {
+            step.weights.insert(unit, (memory, weights));
+        }
+        Ok(())
+    }
+
+    /// Runs the second part of a unit's backward; its memory ends.
+    fn backward_weight(&mut self, unit: Unit, step: &mut Step<'_>) -> Result<()> {
+        let waiting = step.weights.remove(&unit).ok_or(self.out_of_order("weight part", unit))?;
+        let (memory, weights) = waiting;
+        let phase = memory.weight();
+        self.timeline.record(Work::BackwardWeight(unit), || weights.run())?;
+        drop((phase, memory));
         Ok(())
     }
 
@@ -377,20 +407,4 @@ impl<S: Stage> Pipeline<S> {
     fn out_of_order(&self, what: &'static str, unit: Unit) -> Error {
         Error::OutOfOrder { rank: self.comm.rank(), what, unit }
     }
-}
-
-/// Tokens in one of `slices` equal slices of a sequence of `seq_len` tokens.
-///
-/// # Errors
-/// The slices do not divide the sequence; the error says which lengths they would.
-pub fn slice_len(seq_len: usize, slices: u32) -> Result<usize> {
-    let n = slices as usize;
-    if seq_len > 0 && seq_len.is_multiple_of(n) {
-        return Ok(seq_len / n);
-    }
-    let (below, above) = (seq_len / n * n, seq_len.div_ceil(n).max(1) * n);
-    let lengths = if below == 0 { format!("{above}") } else { format!("{below} or {above}") };
-    let hint =
-        format!("set train.seq_len to {lengths}, or parallel.slices to a divisor of {seq_len}");
-    Err(Error::UnequalSlices { seq_len, slices, hint })
 }

@@ -3,24 +3,43 @@
 use std::sync::Arc;
 
 use slimpipe_allocator::{Recorder, UnitPlan, scope};
-use slimpipe_autograd::backward;
+use slimpipe_autograd::{backward, backward_input};
 use slimpipe_runtime::{DType, Device, RawTensor};
 
 use super::exchange::{self, Exchange};
 use super::unit::{forward, tokens_or_hidden};
 use super::{Result, SliceContext, Stage, StageSpec};
+use crate::schedule::Slices;
 
-/// The plan of the units of `stage`: exactly the allocations that the executor's forward and
-/// backward make, in the same order, without memory.
-pub(crate) fn plan(
+/// The plans of the units of `stage` by slice, or one for all if slices are equally long;
+/// `in_parts` if their backward is in two parts.
+pub(crate) fn plans(
     stage: &dyn Stage,
     spec: &StageSpec,
+    slices: &Slices,
+    in_parts: bool,
+    exchange: Option<&Arc<Exchange>>,
+) -> Result<Vec<UnitPlan>> {
+    let (shortest, longest) = slices.extremes();
+    let of = |rows| plan(stage, spec, rows, in_parts, exchange);
+    match shortest == longest {
+        true => Ok(vec![of(longest)?]),
+        false => slices.lengths().map(of).collect(),
+    }
+}
+
+/// The plan of units of `rows` tokens: exactly the allocations that the executor's forward and
+/// backward make, in the same order, without memory.
+fn plan(
+    stage: &dyn Stage,
+    spec: &StageSpec,
+    rows: usize,
+    in_parts: bool,
     exchange: Option<&Arc<Exchange>>,
 ) -> Result<UnitPlan> {
     let recorder = Recorder::new();
     let mut caches = exchange::caches(exchange, spec);
     let (width, dtype) = stage.hidden();
-    let rows = spec.slice_len;
 
     let forward_phase = recorder.forward();
     let (input, leaf) = {
@@ -57,10 +76,20 @@ pub(crate) fn plan(
     } else {
         RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?
     };
-    if let Some(gradient) = backward(root, grad, leaf.as_ref())? {
+    let (gradient, weights) = if in_parts {
+        let (gradient, weights) = backward_input(root, grad, leaf.as_ref())?;
+        (gradient, Some(weights))
+    } else {
+        (backward(root, grad, leaf.as_ref())?, None)
+    };
+    if let Some(gradient) = gradient {
         recorder.mark_comm(gradient.storage().allocation());
     }
     drop(leaf);
     drop(backward_phase);
+    if let Some(weights) = weights {
+        let _weight_phase = recorder.weight();
+        weights.run()?;
+    }
     Ok(recorder.finish())
 }

@@ -16,7 +16,7 @@ pub struct StageSpec {
     pub stages: u32,
     /// The model's layers that belong to this stage.
     pub layers: Range<usize>,
-    /// Tokens in one slice.
+    /// Tokens in the longest slice.
     pub slice_len: usize,
 }
 

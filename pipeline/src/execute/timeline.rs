@@ -11,6 +11,10 @@ pub enum Work {
     Forward(Unit),
     /// A unit's backward.
     Backward(Unit),
+    /// The part of a unit's backward that gives the gradient of its input.
+    BackwardInput(Unit),
+    /// The rest of it.
+    BackwardWeight(Unit),
     /// Waiting for a unit's input, and copying it.
     ReceiveActivation(Unit),
     /// Waiting for a unit's output gradient, and copying it.
@@ -31,7 +35,14 @@ pub enum Work {
 impl Work {
     /// Whether the rank computes, rather than waits or moves data.
     pub fn is_compute(self) -> bool {
-        matches!(self, Self::Forward(_) | Self::Backward(_) | Self::AttendFor(_))
+        matches!(
+            self,
+            Self::Forward(_)
+                | Self::Backward(_)
+                | Self::BackwardInput(_)
+                | Self::BackwardWeight(_)
+                | Self::AttendFor(_)
+        )
     }
 
     /// The span's label in traces, such as `F mb0 s3` or `B mb1 s0 c2`.
@@ -44,6 +55,8 @@ impl Work {
         match self {
             Self::Forward(unit) => of("F", unit),
             Self::Backward(unit) => of("B", unit),
+            Self::BackwardInput(unit) => of("I", unit),
+            Self::BackwardWeight(unit) => of("W", unit),
             Self::ReceiveActivation(unit) => of("recv act", unit),
             Self::ReceiveGradient(unit) => of("recv grad", unit),
             Self::SendActivation(unit) => of("send act", unit),

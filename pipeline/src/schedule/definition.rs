@@ -7,7 +7,7 @@ use super::program::{Order, Program};
 use super::size::Size;
 use super::vocabulary::Collectives;
 use super::weave::Weave;
-use super::{Placement, ScheduleError, ScheduleKind};
+use super::{Placement, ScheduleError, ScheduleKind, Slices, TokenCost};
 
 /// A pipeline schedule: what every rank runs in one step.
 #[derive(Clone, Debug)]
@@ -148,6 +148,18 @@ impl Schedule {
     /// Which rank runs which stage.
     pub fn placement(&self) -> &Placement {
         &self.placement
+    }
+
+    /// How the schedule cuts sequences of `seq_len` tokens that cost `cost`: into equal lengths, or,
+    /// if that is what it is named for, into equal work.
+    ///
+    /// # Errors
+    /// Slices that do not divide the sequence, or more than it has tokens.
+    pub fn cut(&self, seq_len: usize, cost: TokenCost) -> Result<Slices, ScheduleError> {
+        match self.kind {
+            ScheduleKind::Seq1F1BBalanced => Slices::balanced(seq_len, self.slices(), cost),
+            _ => Slices::equal(seq_len, self.slices()),
+        }
     }
 
     /// Units a rank runs in a step, m n v.

@@ -92,6 +92,14 @@ pub enum ScheduleError {
         /// The schedule.
         kind: &'static str,
     },
+    /// A schedule that exists on paper only.
+    #[error("schedule {kind} is verified and simulated only; ranks run {executed}")]
+    NotExecuted {
+        /// The schedule.
+        kind: &'static str,
+        /// Those that ranks run.
+        executed: String,
+    },
     /// Too few slices for exchange.
     #[error(
         "attention exchange needs at least as many slices as ranks: {slices} slices for {ranks} ranks; raise parallel.slices to {ranks} or set parallel.exchange to off"
@@ -109,6 +117,28 @@ pub enum ScheduleError {
     VocabularyKind {
         /// The schedule.
         kind: &'static str,
+    },
+    /// A sequence that cannot be cut into equal slices.
+    #[error(
+        "a sequence of {seq_len} tokens does not divide into {slices} equal slices; set train.seq_len to {lengths}, or parallel.slices to a divisor of {seq_len}"
+    )]
+    UnequalSlices {
+        /// Tokens in a sequence.
+        seq_len: usize,
+        /// Slices asked for.
+        slices: u32,
+        /// Lengths that would divide.
+        lengths: String,
+    },
+    /// More slices than tokens.
+    #[error(
+        "a sequence of {seq_len} tokens has no {slices} slices of a token or more; raise train.seq_len or lower parallel.slices"
+    )]
+    TooManySlices {
+        /// Tokens in a sequence.
+        seq_len: usize,
+        /// Slices asked for.
+        slices: u32,
     },
     /// An action that breaks a rule.
     #[error("rank {rank}, action {index} ({action}): {what}")]

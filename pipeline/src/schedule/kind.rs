@@ -46,7 +46,22 @@ impl ScheduleKind {
 
     /// Whether the executor runs it; the others are verified and simulated only.
     pub fn is_executed(self) -> bool {
-        !matches!(self, Self::Seq1F1BBalanced | Self::ZbH1 | Self::ZbV | Self::VHalf)
+        !matches!(self, Self::ZbV | Self::VHalf)
+    }
+
+    /// # Errors
+    /// The executor does not run it.
+    pub fn expect_executed(self) -> Result<(), ScheduleError> {
+        match self.is_executed() {
+            true => Ok(()),
+            false => {
+                let executed: Vec<_> =
+                    Self::ALL.into_iter().filter(|kind| kind.is_executed()).collect();
+                let executed =
+                    executed.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+                Err(ScheduleError::NotExecuted { kind: self.name(), executed })
+            }
+        }
     }
 
     /// The name in configurations.

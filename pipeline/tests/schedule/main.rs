@@ -4,6 +4,7 @@ mod exchange;
 mod makespan;
 mod orders;
 mod sample;
+mod slices;
 mod text;
 mod verifier;
 mod vocabulary;

@@ -107,7 +107,7 @@ fn measure(args: &Args, schedule: &Schedule) -> execute::Result<f64> {
             let weight = Parameter::new("weight", value);
             Ok(Synthetic { spec: spec.clone(), weight, work: args.work })
         };
-        let size = (layers, seq_len);
+        let size = (layers, Slices::equal(seq_len, slices)?);
         let mut pipeline =
             Pipeline::new(schedule.clone(), Box::new(comm), memory, size, origin, build)?;
         pipeline.comm().barrier()?;

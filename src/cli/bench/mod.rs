@@ -5,6 +5,7 @@ mod memory;
 mod simulate;
 mod train;
 
+use anyhow::Context;
 use slimpipe::prelude::*;
 
 /// What can be measured.
@@ -55,10 +56,7 @@ impl Size {
             ranks as usize <= cores,
             "{ranks} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline"
         );
-        anyhow::ensure!(
-            kind.is_executed(),
-            "--schedule: {kind} does not train yet; slimpipe, seq1f1b and 1f1b do"
-        );
+        kind.expect_executed().context("--schedule")?;
         Ok(Schedule::new(kind, ranks, self.slices, self.microbatches, self.chunks)?)
     }
 }

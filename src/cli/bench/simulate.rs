@@ -8,6 +8,7 @@ use slimpipe::pipeline::execute::{self, Work};
 use slimpipe::pipeline::schedule::{Action, Unit};
 use slimpipe::pipeline::simulate::{Costs, simulate};
 use slimpipe::prelude::*;
+use slimpipe::train::flops::token_cost;
 use slimpipe::train::hub::LlamaConfig;
 use slimpipe::train::model::{LlamaStage, Source};
 
@@ -51,6 +52,8 @@ fn action(work: Work) -> Option<Action> {
     match work {
         Work::Forward(unit) => Some(Action::Forward(unit)),
         Work::Backward(unit) => Some(Action::Backward(unit)),
+        Work::BackwardInput(unit) => Some(Action::BackwardInput(unit)),
+        Work::BackwardWeight(unit) => Some(Action::BackwardWeight(unit)),
         _ => None,
     }
 }
@@ -65,6 +68,8 @@ fn in_first_microbatch(action: Action) -> Action {
     match action {
         Action::Forward(unit) => Action::Forward(first(unit)),
         Action::Backward(unit) => Action::Backward(first(unit)),
+        Action::BackwardInput(unit) => Action::BackwardInput(first(unit)),
+        Action::BackwardWeight(unit) => Action::BackwardWeight(first(unit)),
         other => other,
     }
 }
@@ -113,13 +118,14 @@ fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>
     let labels = tokens.iter().map(|&token| i64::from(token)).collect();
     let batch =
         Batch { sequences: vec![Sequence { tokens, labels }; args.size.microbatches as usize] };
+    let slices = schedule.cut(args.seq, token_cost(&model))?;
     let origin = Instant::now();
     let by_rank = launch(args.size.pipeline, schedule.channel_capacity(), |comm| {
         let _team = team::enter(1).map_err(execute::Error::from)?;
         let memory = Memory::builder(comm.rank()).build();
         let build =
             |spec: &StageSpec| LlamaStage::new(&model, spec, &Source::Random(1), DType::F32);
-        let size = (args.layers, args.seq);
+        let size = (args.layers, slices.clone());
         let mut pipeline =
             Pipeline::new(schedule.clone(), Box::new(comm), memory, size, origin, build)?;
         let mut steps = Vec::new();

@@ -1,10 +1,11 @@
 //! What a configuration resolves to: everything checked that can be before a rank starts.
 
 use slimpipe_pipeline::execute;
-use slimpipe_pipeline::schedule::{Schedule, ScheduleError, ScheduleKind};
+use slimpipe_pipeline::schedule::{Schedule, ScheduleError, ScheduleKind, Slices};
 use slimpipe_runtime::{DType, team};
 
 use super::Config;
+use crate::flops::token_cost;
 use crate::hub::{self, HubError, LlamaConfig, Weights};
 use crate::model::Recompute;
 use crate::optimizer::AdamWConfig;
@@ -23,6 +24,8 @@ pub struct Job {
     pub weights: Option<Weights>,
     /// The schedule.
     pub schedule: Schedule,
+    /// How it cuts sequences.
+    pub slices: Slices,
     /// The dtype of weights and activations.
     pub dtype: DType,
     /// What each layer makes again in backward.
@@ -53,12 +56,10 @@ impl Config {
             None => (self.llama()?, None),
         };
         let (train, parallel) = (&self.train, &self.parallel);
-        let unknown = |error: ScheduleError| Error::setting("parallel.schedule", error.to_string());
-        let kind: ScheduleKind = parallel.schedule.parse().map_err(unknown)?;
-        if !kind.is_executed() {
-            let what = format!("{kind} does not train yet; slimpipe, seq1f1b and 1f1b do");
-            return Err(Error::setting("parallel.schedule", what));
-        }
+        let unusable =
+            |error: ScheduleError| Error::setting("parallel.schedule", error.to_string());
+        let kind: ScheduleKind = parallel.schedule.parse().map_err(unusable)?;
+        kind.expect_executed().map_err(unusable)?;
         let schedule = Schedule::new(
             kind,
             parallel.pipeline,
@@ -66,7 +67,7 @@ impl Config {
             train.microbatches,
             parallel.chunks,
         )?;
-        execute::slice_len(train.seq_len, parallel.slices)?;
+        let slices = schedule.cut(train.seq_len, token_cost(&model))?;
         let stages = u64::from(parallel.pipeline) * u64::from(parallel.chunks);
         if stages > model.num_hidden_layers as u64 {
             let (stages, layers) = (stages as u32, model.num_hidden_layers);
@@ -90,7 +91,7 @@ impl Config {
         };
         let (dtype, recompute) = (train.dtype.into(), self.recompute(model.num_hidden_layers)?);
         let config = self.clone();
-        Ok(Job { config, model, weights, schedule, dtype, recompute, threads, adamw })
+        Ok(Job { config, model, weights, schedule, slices, dtype, recompute, threads, adamw })
     }
 
     /// What each of the model's layers makes again.

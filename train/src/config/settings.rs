@@ -175,7 +175,7 @@ pub struct ParallelSettings {
     pub slices: u32,
     /// Model chunks per rank, v.
     pub chunks: u32,
-    /// `slimpipe`, `gpipe`, `1f1b` or `interleaved-1f1b`.
+    /// The schedule's name: one of those that are executed.
     pub schedule: String,
     /// Threads that share one rank's operations; 0 divides the cores among the ranks.
     pub threads: usize,

@@ -56,7 +56,7 @@ impl Rank {
             Some(weights) => Source::Folder(weights),
             None => Source::Random(settings.seed),
         };
-        let size = (job.model.num_hidden_layers, settings.seq_len);
+        let size = (job.model.num_hidden_layers, job.slices.clone());
         let build = |spec: &_| {
             let stage = LlamaStage::new(&job.model, spec, &source, job.dtype)?;
             Ok::<_, Error>(stage.recompute(|layer| job.recompute[layer]))
