@@ -3,6 +3,7 @@
 mod equality;
 mod exchange;
 mod memory;
+mod offload;
 mod planned;
 mod recompute;
 mod support;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use slimpipe::allocator::MemoryStats;
+use slimpipe::allocator::offload::FileMemory;
 use slimpipe::pipeline::execute::Span;
 use slimpipe::prelude::*;
 use slimpipe::runtime::random::Random;
@@ -27,6 +28,8 @@ pub struct Layout {
     pub exchange: Exchange,
     /// The allocation of a rank that fails.
     pub fail: Option<(u32, u64)>,
+    /// The ratio of activations that a second memory takes; without one there is none.
+    pub offload: Option<f64>,
 }
 
 impl Layout {
@@ -43,6 +46,7 @@ impl Layout {
             recompute: [Recompute::None; 2],
             exchange: Exchange::Off,
             fail: None,
+            offload: None,
         }
     }
 
@@ -128,6 +132,11 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
         let mut memory = Memory::builder(rank).poison().strict();
         if let Some((_, nth)) = layout.fail.filter(|(failing, _)| *failing == rank) {
             memory = memory.fail_nth(nth);
+        }
+        if let Some(ratio) = layout.offload {
+            let folder = std::env::temp_dir();
+            let file = FileMemory::create(&folder).map_err(Error::io("make a file in", &folder))?;
+            memory = memory.offload(ratio, file)?;
         }
         let memory = memory.build();
         let slices = schedule.cut(setup.seq_len, token_cost(&setup.model))?;

@@ -1,7 +1,7 @@
 //! A second memory: where units' activations wait, so that the first one need not hold them.
 //!
 //! With [`MemoryBuilder::offload`](crate::MemoryBuilder::offload) each plan splits its slot in a resident
-//! part and one that travels, the largest tensors first, up to a ratio of the slot's bytes. Keys and values
+//! part and one that travels, whole tensors that come closest to a ratio of the slot's bytes. Keys and values
 //! do not travel: later slices read them. [`Unit::offload`](crate::Unit::offload) starts to copy what
 //! forward saved in the travelling part; when the copy is complete its cells serve other units.
 //! [`Unit::prefetch`](crate::Unit::prefetch) takes cells again, maybe others, and starts to copy back. Until

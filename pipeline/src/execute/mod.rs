@@ -9,6 +9,7 @@ mod pipeline;
 mod plan;
 mod stage;
 mod timeline;
+mod travel;
 mod unit;
 
 pub use batch::{Batch, Sequence};

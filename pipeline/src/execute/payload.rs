@@ -8,8 +8,9 @@ use crate::comm::Payload;
 pub(crate) struct TensorPayload(RawTensor);
 
 impl TensorPayload {
-    /// Checks now that the bytes can be read, so that the receiver need not.
+    /// Checks now that the bytes can be read, so that the receiver need not; they stay where they are.
     pub(crate) fn new(tensor: RawTensor) -> slimpipe_runtime::Result<Self> {
+        tensor.storage().allocation().pin();
         tensor.as_bytes("send")?;
         Ok(Self(tensor))
     }

@@ -12,6 +12,7 @@ use slimpipe_runtime::{Device, RawTensor};
 
 use super::exchange::Exchange;
 use super::payload::TensorPayload;
+use super::travel::Travel;
 use super::unit::{forward, tokens_or_hidden};
 use super::{Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, Work, exchange, plan};
 use crate::comm::{Communicator, Tag};
@@ -21,6 +22,7 @@ use crate::schedule::{Action, Pass, Schedule, Slices, Unit};
 pub struct Pipeline<S> {
     schedule: Schedule,
     program: Vec<Action>,
+    travel: Travel,
     comm: Box<dyn Communicator>,
     memory: Memory,
     /// This rank's stages, by chunk.
@@ -110,8 +112,10 @@ impl<S: Stage> Pipeline<S> {
             stages.push((spec, stage));
         }
         drop(entered);
+        let travel = if memory.offloads() { Travel::of(&program) } else { Travel::default() };
         Ok(Self {
             program,
+            travel,
             schedule,
             comm,
             memory,
@@ -172,6 +176,8 @@ impl<S: Stage> Pipeline<S> {
             gradients: HashMap::new(),
         };
         for index in 0..self.program.len() {
+            let live = |unit| step.live.get(&unit).map(|live: &Live| &live.memory);
+            self.travel.before(index, &mut self.timeline, live)?;
             self.act(self.program[index], &mut step)?;
         }
         self.reduce_tied_here()?;

@@ -28,6 +28,8 @@ pub enum Work {
     /// Waiting for keys, queries or a partial result of a unit whose attention is shared, and copying
     /// them.
     ReceiveAttention(Unit),
+    /// Waiting until a unit's activations are in the second memory, or back.
+    AwaitCopy(Unit),
     /// Adding tied gradients across ranks.
     ReduceTied,
 }
@@ -63,6 +65,7 @@ impl Work {
             Self::SendGradient(unit) => of("send grad", unit),
             Self::AttendFor(unit) => of("attend for", unit),
             Self::ReceiveAttention(unit) => of("recv attn", unit),
+            Self::AwaitCopy(unit) => of("await copy", unit),
             Self::ReduceTied => "reduce tied".to_owned(),
         }
     }
