@@ -15,6 +15,7 @@ fn known() -> Table {
     config.data.tokens = Some(1);
     config.memory.limit = Some(super::ByteSize(1));
     config.memory.recompute_layers = "0-3".parse().ok();
+    config.memory.offload_folder = Some("folder".into());
     Table::try_from(config).unwrap_or_default()
 }
 

@@ -167,6 +167,13 @@ impl Config {
                 return Err(Error::setting(setting, format!("{value} is not zero or more")));
             }
         }
+        let offload = self.memory.offload;
+        if !(0.0..=1.0).contains(&offload) {
+            let what = format!(
+                "is {offload}; it is the part of activations that waits in a file, from 0 (none) to 1 (all)"
+            );
+            return Err(Error::setting("memory.offload", what));
+        }
         for (setting, value) in [("train.beta1", train.beta1), ("train.beta2", train.beta2)] {
             if !(0.0..1.0).contains(&value) {
                 return Err(Error::setting(setting, format!("{value} is not in 0 .. 1")));

@@ -91,8 +91,9 @@ impl Config {
     /// The working directory is not there any more.
     pub fn absolute(&self) -> Result<Self> {
         let mut config = self.clone();
-        let (data, model) = (&mut config.data, &mut config.model);
-        for path in data.paths.iter_mut().chain(&mut data.tokenizer).chain(&mut model.path) {
+        let Self { data, model, memory, .. } = &mut config;
+        let folders = (&mut model.path).into_iter().chain(&mut memory.offload_folder);
+        for path in data.paths.iter_mut().chain(&mut data.tokenizer).chain(folders) {
             *path = std::path::absolute(&*path).map_err(Error::io("find", path))?;
         }
         Ok(config)
@@ -121,6 +122,8 @@ mod tests {
         config.memory.limit = Some(ByteSize(3 << 19));
         config.memory.recompute = crate::model::Recompute::Partial;
         config.memory.recompute_layers = "0-2,5".parse().ok();
+        config.memory.offload = 0.75;
+        config.memory.offload_folder = Some("disk".into());
         config.model.path = Some("some/folder".into());
         assert_eq!(Config::parse(&config.to_toml(), &[]).unwrap(), config);
     }

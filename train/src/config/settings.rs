@@ -199,6 +199,11 @@ pub struct MemorySettings {
     /// The layers that recompute, such as `0-3, 8-11`; all unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recompute_layers: Option<Layers>,
+    /// The part, 0 to 1, of each unit's activations that waits in a file between forward and backward.
+    pub offload: f64,
+    /// Where that file is, one per rank, without a name; in the run's folder unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offload_folder: Option<PathBuf>,
     /// Whether an allocation that no plan foresaw is an error.
     pub strict: bool,
     /// Whether memory events are logged.
@@ -211,6 +216,8 @@ impl Default for MemorySettings {
             limit: None,
             recompute: Recompute::None,
             recompute_layers: None,
+            offload: 0.0,
+            offload_folder: None,
             strict: false,
             trace: true,
         }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{Bytes, Memory};
 use slimpipe_kernels::cpu::peak::{PeakKind, peak_gflops};
 use slimpipe_kernels::cpu::threads::Threads;
@@ -200,6 +201,9 @@ impl Run<'_> {
         if settings.strict {
             builder = builder.strict();
         }
+        if settings.offload > 0.0 {
+            builder = builder.offload(settings.offload, self.second_memory()?)?;
+        }
         if let Some(output) = self.output
             && settings.trace
             && self.done() < train.steps
@@ -209,6 +213,20 @@ impl Run<'_> {
             builder = builder.trace(&output.run.memory_log(rank, self.done() + 1))?;
         }
         Ok(builder.build())
+    }
+
+    /// The file in which a rank's activations wait.
+    fn second_memory(&self) -> Result<FileMemory> {
+        let set = self.job.config.memory.offload_folder.clone();
+        let folder = set
+            .or_else(|| Some(self.output?.run.path().to_owned()))
+            .unwrap_or_else(std::env::temp_dir);
+        FileMemory::create(&folder).map_err(|error| {
+            let what = format!(
+                "activations cannot wait in a file there: {error}; name a folder that can be written to, on a disk with room"
+            );
+            Error::setting("memory.offload_folder", what)
+        })
     }
 
     /// Removes what is of no use when a rank has failed and all have ended: half a checkpoint; logs
