@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 use crate::memory::{Inner, is_fallback};
 use crate::plan::Record;
@@ -24,7 +24,8 @@ pub(crate) struct UnitState {
 struct Place {
     /// Null while it is away.
     address: AtomicPtr<u8>,
-    pinned: std::sync::atomic::AtomicBool,
+    /// How many keep it there.
+    pins: AtomicU32,
 }
 
 /// A place in the table of open units, and which of the units that had the place in turn.
@@ -67,7 +68,7 @@ impl UnitState {
     }
 
     pub(crate) fn is_pinned(&self, number: usize) -> bool {
-        self.places.get(number).is_some_and(|place| place.pinned.load(Ordering::Acquire))
+        self.places.get(number).is_some_and(|place| place.pins.load(Ordering::Acquire) > 0)
     }
 }
 
@@ -86,6 +87,18 @@ impl Block {
     /// The unit and the cell by which the address is known, if it may change.
     fn travels(&self) -> Option<(&UnitState, usize)> {
         Some((self.unit.as_deref()?, self.cell?))
+    }
+}
+
+/// Keeps bytes where they are while it lives, although their unit goes to a second memory.
+#[must_use = "the bytes stay only while the guard lives"]
+pub struct Pin(Option<(Arc<UnitState>, usize)>);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Some((unit, cell)) = &self.0 {
+            unit.places[*cell].pins.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -154,13 +167,14 @@ impl Allocation {
         }
     }
 
-    /// Keeps the bytes where they are until their unit closes: another rank may read them at any time.
-    pub fn pin(&self) {
-        if let Some((unit, cell)) = self.block.as_ref().and_then(Block::travels)
-            && let Some(place) = unit.places.get(cell)
-        {
-            place.pinned.store(true, Ordering::Release);
+    /// Keeps the bytes where they are while the guard lives: another rank may read them meanwhile.
+    pub fn pin(&self) -> Pin {
+        let place = self.block.as_ref().and_then(Block::travels);
+        let place = place.and_then(|(_, cell)| Some((self.block.as_ref()?.unit.clone()?, cell)));
+        if let Some((unit, cell)) = &place {
+            unit.places[*cell].pins.fetch_add(1, Ordering::AcqRel);
         }
+        Pin(place)
     }
 
     pub(crate) fn recorded_index(&self) -> Option<usize> {

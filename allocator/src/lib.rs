@@ -51,7 +51,7 @@ mod stats;
 mod sync;
 mod trace;
 
-pub use allocation::Allocation;
+pub use allocation::{Allocation, Pin};
 pub use bytes::Bytes;
 pub use error::{AllocError, OutOfMemory};
 pub use id::{Phase, Region, UnitId};

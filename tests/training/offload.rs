@@ -20,7 +20,7 @@ fn train(setup: &Setup, layout: Layout) -> Outcome {
 /// Trains with and without the second memory, and compares both with one rank in one piece.
 fn check(layout: Layout) {
     let setup = Setup { steps: 2, ..Setup::tiny() };
-    let kept = train(&setup, Layout { offload: None, recompute: [Recompute::None; 2], ..layout });
+    let kept = train(&setup, Layout { offload: None, ..layout });
     let moved = train(&setup, layout);
     let bits = |outcome: &Outcome| -> Vec<u64> {
         outcome.losses.iter().map(|loss| loss.to_bits()).collect()
@@ -52,8 +52,10 @@ fn any_layout() -> impl Strategy<Value = Layout> {
     let ratio = prop_oneof![Just(0.0), Just(0.5), Just(1.0), 0.0..=1.0];
     let size = (1u32..=2, 1u32..=2, 1u32..=4, 1u32..=2);
     let dtype = prop::sample::select(vec![DType::F32, DType::F32, DType::BF16]);
-    (prop::sample::select(kinds.to_vec()), size, mode.clone(), mode, ratio, dtype).prop_map(
-        |(kind, (p, n, m, v), even, odd, ratio, dtype)| {
+    let exchange = [Exchange::Off, Exchange::Off, Exchange::Paper, Exchange::Balanced];
+    let exchange = prop::sample::select(exchange.to_vec());
+    (prop::sample::select(kinds.to_vec()), size, mode.clone(), mode, ratio, dtype, exchange)
+        .prop_map(|(kind, (p, n, m, v), even, odd, ratio, dtype, exchange)| {
             // Ranks 1, 2, 4; slices a multiple of them that divides the sequence; chunks and
             // microbatches that the schedule takes.
             let p = 1 << (p + m % 2 - 1);
@@ -64,18 +66,17 @@ fn any_layout() -> impl Strategy<Value = Layout> {
                 _ => (1, 1),
             };
             let m = if kind == Interleaved { m.next_multiple_of(p) } else { m };
-            let recompute = [even, odd];
-            let offload = Some(ratio);
-            Layout { kind, recompute, offload, dtype, ..Layout::slimpipe(p, n, m, v) }
-        },
-    )
+            let exchange = if kind == SlimPipe && p > 1 { exchange } else { Exchange::Off };
+            let (recompute, offload) = ([even, odd], Some(ratio));
+            Layout { kind, recompute, offload, dtype, exchange, ..Layout::slimpipe(p, n, m, v) }
+        })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn losses_and_gradients_are_those_of_keeping_everything_with_recompute_or_without(
+    fn losses_and_gradients_are_those_of_keeping_everything_with_recompute_and_exchange_or_without(
         layout in any_layout(),
     ) {
         check(layout);

@@ -128,15 +128,20 @@ pub fn keys_and_values_and_what_is_pinned_stay(rig: &Rig) {
     let memory = memory(rig, 1.0);
     let (unit, saved) = run_forward(&memory, 0);
     fill(&saved, 1);
-    saved[3].pin(); // before it leaves
+    let stays = saved[3].pin(); // before it leaves
     assert!(unit.offload().unwrap());
-    saved[6].pin(); // while it leaves
+    let _stays = saved[6].pin(); // while it leaves
     unit.settle().unwrap();
     for (number, block) in saved.iter().enumerate() {
         let stays = block.region() == Region::Kv || [3, 6].contains(&number);
         assert_eq!(block.check("test").is_ok(), stays, "block {number}");
     }
     assert_eq!(slot_bytes(&memory), 2 * SAVED);
+    bring_back(&unit);
+    assert_filled(&saved, 1);
+    drop(stays);
+    send_away(&unit);
+    assert_eq!(slot_bytes(&memory), SAVED, "what was read travels");
     bring_back(&unit);
     assert_filled(&saved, 1);
     run_backward(unit, saved);
