@@ -128,3 +128,19 @@ fn a_disk_too_small_for_the_weights_keeps_the_checkpoint_they_are_written_from()
     let weights = |run: &str| scene.read(&format!("{run}/model/model.safetensors"));
     assert!(weights("disk/run") == weights("whole"));
 }
+
+#[test]
+fn a_disk_too_small_for_activations_is_an_error_that_names_the_setting() {
+    let scene = Scene::new();
+    let Some(disk) = Disk::mount(&scene, 8) else { return };
+    let settings = "train.microbatches=4 memory.offload=1 memory.offload_folder=disk";
+    let outcome = train(&scene, "run", settings);
+    fails_for_want_of_space(&outcome);
+    for part in ["cannot move activations of unit mb0/slice0", "(memory.offload)", "disk"] {
+        assert!(outcome.err.contains(part), "{}", outcome.err);
+    }
+    assert!(!scene.exists("run"));
+    disk.resize(4096);
+    assert_eq!(train(&scene, "run", settings).code, Some(0));
+    assert!(files(&disk.0).is_empty());
+}

@@ -78,3 +78,45 @@ fn recompute_lowers_activations_and_changes_no_loss() {
     assert!([partial_losses, full_losses, half_losses].iter().all(|other| *other == losses));
     assert!(scene.text("half/config.toml").contains("recompute_layers = \"0, 2\""));
 }
+
+#[test]
+fn offload_lowers_activations_and_changes_no_loss() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path("disk")).unwrap();
+    let run = |name: &str, settings: &str| {
+        scene.train(name, &format!("train.microbatches=4 memory.strict=true {settings}"));
+        let steps = scene.metrics(name);
+        let activations = largest(&steps[0].ranks, |rank| rank.activation_peak_bytes);
+        assert!(steps.iter().flat_map(|step| &step.ranks).all(|rank| rank.overflow_hits == 0));
+        (activations, steps.iter().map(|step| step.loss.to_bits()).collect::<Vec<_>>())
+    };
+    let (none, losses) = run("none", "");
+    let (half, half_losses) = run("half", "memory.offload=0.5 memory.offload_folder=disk");
+    let (all, all_losses) = run("all", "memory.offload=1");
+    let (both, both_losses) = run("both", "memory.offload=1 memory.recompute=full");
+    assert!(both < all && all < half && half < none, "{both} {all} {half} {none}");
+    assert!([half_losses, all_losses, both_losses].iter().all(|other| *other == losses));
+    // The file has no name: whatever ends a run, nothing of it stays.
+    assert_eq!(std::fs::read_dir(scene.path("disk")).unwrap().count(), 0);
+    let config = scene.text("half/config.toml");
+    assert!(config.contains("offload = 0.5"), "{config}");
+    let folder = format!("offload_folder = \"{}\"", scene.path("disk").display());
+    assert!(config.contains(&folder), "{config}");
+    let timeline = scene.text("all/timeline.json");
+    assert!(timeline.contains("await copy mb0 s0"));
+}
+
+#[test]
+fn a_folder_that_activations_cannot_wait_in_is_refused_by_name() {
+    let scene = Scene::new();
+    let settings = "memory.offload=0.5 memory.offload_folder=nowhere";
+    let expected = [
+        "setting `memory.offload_folder`",
+        "nowhere",
+        "No such file or directory",
+        "name a folder that can be written to",
+    ];
+    scene.refuse_settings(settings, &expected);
+    let settings = "memory.offload=0.5 memory.offload_folder=text.txt";
+    scene.refuse_settings(settings, &["setting `memory.offload_folder`", "Not a directory"]);
+}
