@@ -46,8 +46,13 @@ fn check(layout: Layout) {
 }
 
 fn any_layout() -> impl Strategy<Value = Layout> {
-    use ScheduleKind::{GPipe, Interleaved, OneFOneB, Seq1F1B, SlimPipe};
-    let kinds = [SlimPipe, SlimPipe, SlimPipe, GPipe, OneFOneB, Interleaved, Seq1F1B];
+    use ScheduleKind::{
+        GPipe, Interleaved, OneFOneB, Seq1F1B, Seq1F1BBalanced, SlimPipe, TeraPipe, ZbH1,
+    };
+    let kinds = [
+        SlimPipe, SlimPipe, SlimPipe, SlimPipe, GPipe, TeraPipe, OneFOneB, Interleaved, Seq1F1B,
+        Seq1F1BBalanced, ZbH1,
+    ];
     let mode = prop::sample::select(Recompute::ALL.to_vec());
     let ratio = prop_oneof![Just(0.0), Just(0.5), Just(1.0), 0.0..=1.0];
     let size = (1u32..=2, 1u32..=2, 1u32..=4, 1u32..=2);
@@ -61,7 +66,8 @@ fn any_layout() -> impl Strategy<Value = Layout> {
             let p = 1 << (p + m % 2 - 1);
             let (n, v) = match kind {
                 SlimPipe => (if p == 1 { 2 * n } else { p * n }, v),
-                Seq1F1B => (4, 1),
+                TeraPipe | Seq1F1B => (4, 1),
+                Seq1F1BBalanced => (5, 1),
                 Interleaved => (1, 2),
                 _ => (1, 1),
             };
