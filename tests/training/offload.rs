@@ -50,8 +50,17 @@ fn any_layout() -> impl Strategy<Value = Layout> {
         GPipe, Interleaved, OneFOneB, Seq1F1B, Seq1F1BBalanced, SlimPipe, TeraPipe, ZbH1,
     };
     let kinds = [
-        SlimPipe, SlimPipe, SlimPipe, SlimPipe, GPipe, TeraPipe, OneFOneB, Interleaved, Seq1F1B,
-        Seq1F1BBalanced, ZbH1,
+        SlimPipe,
+        SlimPipe,
+        SlimPipe,
+        SlimPipe,
+        GPipe,
+        TeraPipe,
+        OneFOneB,
+        Interleaved,
+        Seq1F1B,
+        Seq1F1BBalanced,
+        ZbH1,
     ];
     let mode = prop::sample::select(Recompute::ALL.to_vec());
     let ratio = prop_oneof![Just(0.0), Just(0.5), Just(1.0), 0.0..=1.0];
