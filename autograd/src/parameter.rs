@@ -108,6 +108,18 @@ impl Parameter {
         self.grad().filled = false;
     }
 
+    /// Lets `write` add to the f32 accumulator of the gradient, or overwrite it where it is told that
+    /// the gradient is empty. If `write` fails, an empty gradient stays empty.
+    ///
+    /// # Errors
+    /// Out of memory, or what `write` meets.
+    pub fn accumulate<R>(
+        &self,
+        write: impl FnOnce(&mut RawTensor, bool) -> Result<R>,
+    ) -> Result<R> {
+        self.inner.accumulate(write)
+    }
+
     /// Allocates the gradient now, as persistent memory, so that no step has to.
     ///
     /// # Errors
@@ -129,8 +141,7 @@ impl ParameterInner {
         Ok(grad.buffer.insert(buffer))
     }
 
-    /// Lets `write` add to the accumulator; it is told whether to overwrite instead. If it fails, an
-    /// accumulator that was empty still is.
+    /// As [`Parameter::accumulate`].
     pub(crate) fn accumulate<R>(
         &self,
         write: impl FnOnce(&mut RawTensor, bool) -> Result<R>,

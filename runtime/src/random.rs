@@ -57,7 +57,7 @@ impl Random {
 
     /// Fills `out` with numbers spread evenly over `low..high`, element i a function of i alone.
     pub fn fill_uniform(&self, out: &mut [f32], low: f32, high: f32) {
-        self.fill(out, |bits, values| {
+        self.fill(0, out, |bits, values| {
             for (value, bits) in values.iter_mut().zip(bits) {
                 // 24 bits are exact in f32, so the unit number never rounds up to 1.
                 let unit = (bits >> 8) as f32 / 16_777_216.0;
@@ -68,7 +68,12 @@ impl Random {
 
     /// Fills `out` with normal numbers of mean 0 (Box-Muller), element i a function of i alone.
     pub fn fill_normal(&self, out: &mut [f32], std: f32) {
-        self.fill(out, |bits, four| {
+        self.fill_normal_from(0, out, std);
+    }
+
+    /// As [`Random::fill_normal`], with the elements from `first` on of a longer row of numbers.
+    pub fn fill_normal_from(&self, first: u64, out: &mut [f32], std: f32) {
+        self.fill(first, out, |bits, four| {
             for (pair, values) in four.chunks_mut(2).enumerate() {
                 // (bits + 1) / 2^32 lies in (0, 1], so the logarithm is finite.
                 let radius =
@@ -82,12 +87,20 @@ impl Random {
         });
     }
 
-    /// Gives each four elements their own block of bits; shared by the thread's team.
-    fn fill(&self, out: &mut [f32], f: impl Fn([u32; 4], &mut [f32]) + Sync) {
+    /// Gives each four elements their own block of bits; shared by the thread's team. `out` begins
+    /// with element `first`.
+    fn fill(&self, first: u64, out: &mut [f32], f: impl Fn([u32; 4], &mut [f32]) + Sync) {
         const TASK: usize = 1 << 12;
+        let skipped = (first % 4) as usize;
+        let (begun, out) = out.split_at_mut(out.len().min((4 - skipped) % 4));
+        if !begun.is_empty() {
+            let mut four = [0.0; 4];
+            f(self.block(first / 4), &mut four);
+            begun.copy_from_slice(&four[skipped..][..begun.len()]);
+        }
         team::current().chunks(out, TASK, |task, out| {
             for (i, four) in out.chunks_mut(4).enumerate() {
-                f(self.block((task * TASK / 4 + i) as u64), four);
+                f(self.block(first.div_ceil(4) + (task * TASK / 4 + i) as u64), four);
             }
         });
     }
@@ -120,6 +133,11 @@ mod tests {
         let mut short = vec![0f32; 7];
         random.fill_normal(&mut short, 2.0);
         assert_eq!(short, long[..7]);
+        for (first, len) in [(1, 2), (3, 1), (4, 9), (5, 20_000), (39_998, 3)] {
+            let mut part = vec![0f32; len];
+            random.fill_normal_from(first as u64, &mut part, 2.0);
+            assert_eq!(part, long[first..][..len], "from {first}");
+        }
     }
 
     #[test]

@@ -8,26 +8,12 @@ use slimpipe::prelude::*;
 use slimpipe::train::model::Recompute;
 
 use crate::equality::check;
-use crate::support::{Layout, Outcome, Setup, run};
+use crate::support::{Layout, Setup, is_same, run, train};
 
 const SHARED: [Exchange; 2] = [Exchange::Paper, Exchange::Balanced];
 
 fn layout(exchange: Exchange, [p, n, m, v]: [u32; 4]) -> Layout {
     Layout { exchange, ..Layout::slimpipe(p, n, m, v) }
-}
-
-fn train(setup: &Setup, layout: Layout) -> Outcome {
-    run(setup, layout).unwrap_or_else(|error| panic!("{layout:?}: {error}"))
-}
-
-/// Whether two runs have the same losses and gradients, bit for bit.
-fn is_same(a: &Outcome, b: &Outcome) -> bool {
-    let bits = |outcome: &Outcome| outcome.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let gradients = |outcome: &Outcome| {
-        let gradients = outcome.gradients.values().flatten();
-        gradients.map(|x| x.to_bits()).collect::<Vec<_>>()
-    };
-    bits(a) == bits(b) && gradients(a) == gradients(b)
 }
 
 /// A model and a layout that can exchange: layers on every stage alike, slices of odd and even

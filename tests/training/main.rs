@@ -7,3 +7,4 @@ mod offload;
 mod planned;
 mod recompute;
 mod support;
+mod vocabulary;

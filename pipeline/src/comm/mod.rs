@@ -10,8 +10,6 @@ mod payload;
 mod share;
 mod tag;
 
-use std::sync::Arc;
-
 pub use error::CommError;
 pub use mesh::{Axis, Mesh};
 pub use payload::Payload;
@@ -105,35 +103,26 @@ pub trait Communicator: Send {
         self.all_gather(size_of::<f32>(), &mut [bytemuck::cast_slice_mut(values)])
     }
 
+    /// Reduces `values` over all ranks, in rank order, on rank `root`; what is left in the others' is
+    /// of no use.
+    ///
+    /// # Errors
+    /// Another rank failed, or has another length.
+    fn reduce_f32(&mut self, root: u32, op: Reduction, values: &mut [f32])
+    -> Result<(), CommError>;
+
+    /// Fills every rank's `bytes` with those of rank `root`. All have the same length.
+    ///
+    /// # Errors
+    /// Another rank failed, or has another length.
+    fn broadcast(&mut self, root: u32, bytes: &mut [u8]) -> Result<(), CommError>;
+
     /// Waits for all ranks.
     ///
     /// # Errors
     /// Another rank failed, or does something else.
     fn barrier(&mut self) -> Result<(), CommError> {
         self.all_reduce_sum_f64(&mut [])
-    }
-
-    /// Fills every rank's `bytes` with those of rank `root`. All have the same length.
-    ///
-    /// # Errors
-    /// Another rank failed, or has another length.
-    fn broadcast(&mut self, root: u32, bytes: &mut [u8]) -> Result<(), CommError> {
-        let (rank, size) = (self.rank(), self.size());
-        if root >= size {
-            return Err(CommError::NoSuchRank { rank: root, size });
-        }
-        for (number, block) in bytes.chunks_mut(BLOCK).enumerate() {
-            let tag = Tag::Block(number as u64);
-            if rank != root {
-                self.recv(root, tag, block)?;
-                continue;
-            }
-            let shared: Arc<[u8]> = Arc::from(&*block);
-            for to in (0..size).filter(|&to| to != root) {
-                self.send(to, tag, Box::new(shared.clone()))?;
-            }
-        }
-        Ok(())
     }
 
     /// Adds this rank's `values` and `peer`'s; both ranks get the sums, with the same bits.

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 /// Bytes on their way to another rank. They stay where they are, owned by this value, until the
 /// receiver has copied them.
 pub trait Payload: Send {
@@ -11,12 +9,6 @@ pub trait Payload: Send {
 }
 
 impl Payload for Vec<u8> {
-    fn bytes(&self) -> Result<&[u8], String> {
-        Ok(self)
-    }
-}
-
-impl Payload for Arc<[u8]> {
     fn bytes(&self) -> Result<&[u8], String> {
         Ok(self)
     }

@@ -3,6 +3,7 @@
 use slimpipe_autograd::IGNORE;
 
 use super::{Error, Result};
+use crate::schedule::{Slices, Unit};
 
 /// One microbatch: tokens, and the label of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The tokens of a unit's slice.
+    pub(crate) fn tokens(&self, unit: Unit, slices: &Slices) -> &[u32] {
+        &self.sequences[unit.microbatch as usize].tokens[slices.range(unit.slice)]
+    }
+
+    /// Their labels.
+    pub(crate) fn labels(&self, unit: Unit, slices: &Slices) -> &[i64] {
+        &self.sequences[unit.microbatch as usize].labels[slices.range(unit.slice)]
+    }
+
     /// Checks that there are `microbatches` sequences of `seq_len` tokens, and gives one over the
     /// number of labels that count (0 if none does).
     pub(crate) fn loss_scale(&self, microbatches: usize, seq_len: usize) -> Result<f32> {

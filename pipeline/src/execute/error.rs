@@ -125,6 +125,43 @@ pub enum Error {
         /// Tokens in a slice.
         slice_len: usize,
     },
+    /// Fewer tokens than ranks to share them.
+    #[error(
+        "a vocabulary of {tokens} tokens cannot be shared by {ranks} ranks; set parallel.vocabulary to false"
+    )]
+    SmallVocabulary {
+        /// Tokens there are.
+        tokens: usize,
+        /// Ranks.
+        ranks: u32,
+    },
+    /// A model that cannot share its vocabulary.
+    #[error(
+        "the schedule has all ranks share the vocabulary, but no stage holds a part of it: implement Stage::vocabulary, or use a schedule without"
+    )]
+    NoVocabularyPart,
+    /// A part of a vocabulary of another shape or dtype than it is dealt with.
+    #[error(
+        "parameter {name} has shape {got:?}, the rank's part of the vocabulary takes {expected:?} in the hidden states' dtype"
+    )]
+    WrongVocabularyPart {
+        /// The parameter.
+        name: String,
+        /// Its shape.
+        got: Vec<usize>,
+        /// The part's.
+        expected: Vec<usize>,
+    },
+    /// A token outside the vocabulary.
+    #[error(
+        "token {token} in a vocabulary of {tokens}: was the text made into tokens by another tokenizer?"
+    )]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// Tokens there are.
+        tokens: usize,
+    },
     /// A program that departs from the order in which units can run.
     #[error("rank {rank}: the program runs {what} of {unit:?} out of order")]
     OutOfOrder {

@@ -11,10 +11,12 @@ mod stage;
 mod timeline;
 mod travel;
 mod unit;
+mod vocabulary;
 
 pub use batch::{Batch, Sequence};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use pipeline::{Pipeline, StepReport};
-pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec};
+pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec, VocabularySpec};
 pub use timeline::{Span, Timeline, Work};
+pub use vocabulary::{VocabularyDeal, VocabularyPart};

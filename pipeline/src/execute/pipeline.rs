@@ -8,13 +8,18 @@ use slimpipe_allocator::{self as allocator, Memory, Region, UnitId, scope};
 use slimpipe_autograd::{
     KvCache, Parameter, TapeEnd, Tensor, WeightPart, backward, backward_input,
 };
+use slimpipe_ops::copy::copy_into;
 use slimpipe_runtime::{Device, RawTensor};
 
 use super::exchange::Exchange;
 use super::payload::TensorPayload;
 use super::travel::Travel;
 use super::unit::{forward, tokens_or_hidden};
-use super::{Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, Work, exchange, plan};
+use super::vocabulary::Vocabulary;
+use super::{
+    Batch, Error, Result, SliceContext, Stage, StageSpec, Timeline, VocabularySpec, Work, exchange,
+    plan,
+};
 use crate::comm::{Communicator, Tag};
 use crate::schedule::{Action, Pass, Schedule, Slices, Unit};
 
@@ -31,6 +36,8 @@ pub struct Pipeline<S> {
     timeline: Timeline,
     /// What the rank's attention goes through, if some of it is computed elsewhere.
     exchange: Option<Arc<Exchange>>,
+    /// The rank's side of a vocabulary that all ranks share.
+    vocabulary: Option<Vocabulary>,
 }
 
 /// What a step came to on this rank.
@@ -49,6 +56,8 @@ struct Live {
     memory: allocator::Unit,
     root: TapeEnd,
     leaf: Option<TapeEnd>,
+    /// Where all ranks share the vocabulary, the last stage's output, and then its gradient.
+    head: Option<RawTensor>,
 }
 
 /// What a step carries from action to action.
@@ -101,8 +110,13 @@ impl<S: Stage> Pipeline<S> {
         let entered = memory.enter();
         let mut stages = Vec::new();
         for chunk in 0..schedule.chunks() {
-            let spec =
+            let mut spec =
                 StageSpec::deal(schedule.placement().stage(rank, chunk), count, layers, longest);
+            spec.vocabulary = match (schedule.vocabulary(), chunk) {
+                (false, _) => VocabularySpec::Ends,
+                (true, 0) => VocabularySpec::Part { rank, ranks: schedule.ranks() },
+                (true, _) => VocabularySpec::Elsewhere,
+            };
             let stage = {
                 let _persistent = scope::place(Region::Persistent);
                 build(&spec)?
@@ -111,6 +125,7 @@ impl<S: Stage> Pipeline<S> {
             memory.install_slices(chunk, plans).map_err(Error::from)?;
             stages.push((spec, stage));
         }
+        let vocabulary = Vocabulary::join(&schedule, comm.as_mut(), &memory, &stages)?;
         drop(entered);
         let travel = if memory.offloads() { Travel::of(&program) } else { Travel::default() };
         Ok(Self {
@@ -123,6 +138,7 @@ impl<S: Stage> Pipeline<S> {
             slices,
             timeline: Timeline::new(origin),
             exchange,
+            vocabulary,
         })
     }
 
@@ -184,6 +200,9 @@ impl<S: Stage> Pipeline<S> {
         if let Some(exchange) = &self.exchange {
             exchange.settle()?;
         }
+        if let Some(vocabulary) = &mut self.vocabulary {
+            vocabulary.settle()?;
+        }
         let extent = self.timeline.extent().unwrap_or_default();
         let mut loss = [step.loss];
         self.comm.all_reduce_sum_f64(&mut loss)?;
@@ -224,7 +243,7 @@ impl<S: Stage> Pipeline<S> {
             }
             Action::VocabEmbed(unit)
             | Action::VocabHead(unit)
-            | Action::VocabEmbedBackward(unit) => Err(self.out_of_order("the vocabulary", unit)),
+            | Action::VocabEmbedBackward(unit) => self.share_vocabulary(action, unit, step),
             Action::ReduceGradients(_) => Ok(()),
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
@@ -245,7 +264,7 @@ impl<S: Stage> Pipeline<S> {
         let phase = guard.forward();
 
         let layer = scope::layer(spec.layers.start as u32);
-        let input = if spec.is_first() {
+        let input = if spec.reads_tokens() {
             RawTensor::from_slice(&sequence.tokens[tokens.clone()], rows, Device::Cpu)?
         } else {
             let (width, dtype) = stage.hidden();
@@ -254,7 +273,7 @@ impl<S: Stage> Pipeline<S> {
         };
         drop(layer);
         let (spec, stage) = &self.stages[unit.chunk as usize];
-        let labels = match spec.is_last() {
+        let labels = match spec.gives_loss() {
             true => {
                 Some(RawTensor::from_slice(&sequence.labels[tokens.clone()], rows, Device::Cpu)?)
             }
@@ -284,23 +303,28 @@ impl<S: Stage> Pipeline<S> {
             // Later slices do not exist: from here on only the tapes keep K/V alive.
             step.caches.remove(&(unit.microbatch, unit.chunk));
         }
-        if spec.is_last() {
+        let mut head = None;
+        if spec.gives_loss() {
             step.loss += f64::from(output.to_vec::<f32>()?[0]);
+        } else if spec.is_last() {
+            copy_into(&output, head.insert(plan::head_memory(&output)?))?;
         } else {
             step.outputs.insert(unit, output);
         }
         drop(phase);
-        step.live.insert(unit, Live { memory: guard, root, leaf });
+        step.live.insert(unit, Live { memory: guard, root, leaf, head });
         Ok(())
     }
 
     /// Runs a unit's backward, whole or its first part, as `action` says.
     fn backward(&mut self, unit: Unit, action: Action, step: &mut Step<'_>) -> Result<()> {
         let live = step.live.remove(&unit).ok_or(self.out_of_order("backward", unit))?;
-        let Live { memory, root, leaf } = live;
+        let Live { memory, root, leaf, head } = live;
         let phase = memory.backward();
         let (spec, stage) = &self.stages[unit.chunk as usize];
-        let gradient = if spec.is_last() {
+        let gradient = if let Some(gradient) = head {
+            gradient
+        } else if spec.is_last() {
             RawTensor::from_slice(&[1f32], (), Device::Cpu)?
         } else {
             let (width, dtype) = stage.hidden();
@@ -354,7 +378,17 @@ impl<S: Stage> Pipeline<S> {
         is_gradient: bool,
         step: &mut Step<'_>,
     ) -> Result<RawTensor> {
-        let own = self.stages[unit.chunk as usize].0.stage;
+        let spec = &self.stages[unit.chunk as usize].0;
+        if let Some(vocabulary) = &mut self.vocabulary
+            && spec.is_first()
+            && !is_gradient
+        {
+            let mut staging = plan::staging(&into)?;
+            let tokens = step.batch.tokens(unit, &self.slices);
+            vocabulary.collect(unit, tokens, &mut into, &mut staging, &mut self.timeline)?;
+            return Ok(into);
+        }
+        let own = spec.stage;
         let neighbour = if is_gradient { own + 1 } else { own - 1 };
         let (rank, chunk) = self.schedule.placement().locate(neighbour);
         let source = Unit { chunk, ..unit };
@@ -372,6 +406,30 @@ impl<S: Stage> Pipeline<S> {
         let comm = &mut self.comm;
         self.timeline.record(work, || comm.recv(rank, tag, bytes))?;
         Ok(into)
+    }
+
+    /// Takes part in what all ranks do for `unit` with the vocabulary that they share.
+    fn share_vocabulary(&mut self, action: Action, unit: Unit, step: &mut Step<'_>) -> Result<()> {
+        let wrong = self.out_of_order("a shared vocabulary", unit);
+        let Some(vocabulary) = &mut self.vocabulary else { return Err(wrong) };
+        let (memory, timeline) = (&self.memory, &mut self.timeline);
+        let spec = &self.stages[unit.chunk as usize].0;
+        let tokens = step.batch.tokens(unit, &self.slices);
+        match action {
+            Action::VocabEmbed(_) => vocabulary.embed(unit, tokens, timeline),
+            Action::VocabHead(_) => {
+                let labels = step.batch.labels(unit, &self.slices);
+                let live = step.live.get_mut(&unit).filter(|_| spec.is_last());
+                let hidden = live.and_then(|live| live.head.as_mut());
+                let scale = step.loss_scale;
+                step.loss += vocabulary.head(unit, labels, scale, hidden, memory, timeline)?;
+                Ok(())
+            }
+            _ => {
+                let gradient = spec.is_first().then(|| step.gradients.remove(&unit)).flatten();
+                vocabulary.embed_backward(unit, tokens, gradient, timeline)
+            }
+        }
     }
 
     fn send(&mut self, work: Work, to: u32, tag: Tag, tensor: RawTensor) -> Result<()> {

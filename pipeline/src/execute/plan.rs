@@ -44,13 +44,17 @@ fn plan(
     let forward_phase = recorder.forward();
     let (input, leaf) = {
         let _layer = scope::layer(spec.layers.start as u32);
-        if spec.is_first() {
+        if spec.reads_tokens() {
             tokens_or_hidden(RawTensor::empty(rows, DType::U32, Device::Meta, "tokens")?)
         } else {
-            tokens_or_hidden(RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?)
+            let input = RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?;
+            if spec.is_first() {
+                drop(staging(&input)?);
+            }
+            tokens_or_hidden(input)
         }
     };
-    let labels = match spec.is_last() {
+    let labels = match spec.gives_loss() {
         true => Some(RawTensor::empty(rows, DType::I64, Device::Meta, "labels")?),
         false => None,
     };
@@ -63,18 +67,21 @@ fn plan(
     };
     let (output, root) = forward(stage, spec, input, &mut cx)?;
     drop(cx);
+    let mut head = None;
     if !spec.is_last() {
         recorder.mark_comm(output.storage().allocation());
+    } else if !spec.gives_loss() {
+        head = Some(head_memory(&output)?);
     }
     drop(output);
     drop(forward_phase);
     drop(caches);
 
     let backward_phase = recorder.backward();
-    let grad = if spec.is_last() {
-        RawTensor::empty((), DType::F32, Device::Meta, "loss_gradient")?
-    } else {
-        RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?
+    let grad = match head {
+        Some(gradient) => gradient,
+        None if spec.is_last() => RawTensor::empty((), DType::F32, Device::Meta, "loss_gradient")?,
+        None => RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?,
     };
     let (gradient, weights) = if in_parts {
         let (gradient, weights) = backward_input(root, grad, leaf.as_ref())?;
@@ -92,4 +99,15 @@ fn plan(
         weights.run()?;
     }
     Ok(recorder.finish())
+}
+
+/// Memory for what other ranks send of `input`, which all ranks make together.
+pub(crate) fn staging(input: &RawTensor) -> Result<RawTensor> {
+    Ok(RawTensor::empty(*input.shape(), input.dtype(), input.device(), "receive")?)
+}
+
+/// Memory of a unit for its `output`, where all ranks run the output layer on it: it becomes the
+/// output's gradient.
+pub(crate) fn head_memory(output: &RawTensor) -> Result<RawTensor> {
+    Ok(RawTensor::empty(*output.shape(), output.dtype(), output.device(), "head_loss")?)
 }

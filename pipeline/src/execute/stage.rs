@@ -5,7 +5,37 @@ use std::ops::Range;
 use slimpipe_autograd::{KvCache, Parameter, Tensor};
 use slimpipe_runtime::{DType, RawTensor};
 
-use super::Result;
+use super::{Result, VocabularyDeal, VocabularyPart};
+
+/// Where embedding, output layer and loss are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VocabularySpec {
+    /// The first stage embeds tokens, the last one computes the loss.
+    Ends,
+    /// On all ranks, outside the stages: the first stage is given hidden states, and the last one
+    /// gives those that the output layer takes. This stage holds the part of its rank.
+    Part {
+        /// The stage's rank.
+        rank: u32,
+        /// Ranks that share the vocabulary.
+        ranks: u32,
+    },
+    /// The same, and another stage of the rank holds the rank's part.
+    Elsewhere,
+}
+
+impl VocabularySpec {
+    /// How a vocabulary of `tokens` tokens is dealt, and this stage's rank, if the stage holds a part.
+    ///
+    /// # Errors
+    /// Fewer tokens than ranks.
+    pub fn part(self, tokens: usize) -> Result<Option<(VocabularyDeal, u32)>> {
+        match self {
+            Self::Part { rank, ranks } => Ok(Some((VocabularyDeal::new(tokens, ranks)?, rank))),
+            Self::Ends | Self::Elsewhere => Ok(None),
+        }
+    }
+}
 
 /// Which part of a model a stage is, given to the function that builds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +48,8 @@ pub struct StageSpec {
     pub layers: Range<usize>,
     /// Tokens in the longest slice.
     pub slice_len: usize,
+    /// Where embedding, output layer and loss are.
+    pub vocabulary: VocabularySpec,
 }
 
 impl StageSpec {
@@ -30,31 +62,42 @@ impl StageSpec {
         let (each, more) = (layers / stages as usize, layers % stages as usize);
         let start = |stage: usize| stage * each + stage.min(more);
         let at = stage as usize;
-        Self { stage, stages, layers: start(at)..start(at + 1), slice_len }
+        let (layers, vocabulary) = (start(at)..start(at + 1), VocabularySpec::Ends);
+        Self { stage, stages, layers, slice_len, vocabulary }
     }
 
-    /// Whether the stage reads tokens.
+    /// Whether it is the first stage.
     pub fn is_first(&self) -> bool {
         self.stage == 0
     }
 
-    /// Whether the stage computes the loss.
+    /// Whether it is the last stage.
     pub fn is_last(&self) -> bool {
         self.stage + 1 == self.stages
+    }
+
+    /// Whether the stage reads tokens: the first does, unless all ranks share the vocabulary.
+    pub fn reads_tokens(&self) -> bool {
+        self.is_first() && self.vocabulary == VocabularySpec::Ends
+    }
+
+    /// Whether the stage computes the loss: the last does, unless all ranks share the vocabulary.
+    pub fn gives_loss(&self) -> bool {
+        self.is_last() && self.vocabulary == VocabularySpec::Ends
     }
 }
 
 /// What flows into a stage.
 pub enum StageInput {
-    /// The slice's token ids (u32, `[rows]`); the first stage's input.
+    /// The slice's token ids (u32, `[rows]`), where the stage [reads them](StageSpec::reads_tokens).
     Tokens(RawTensor),
-    /// The previous stage's output, [rows, width].
+    /// The previous stage's output, or the embedding, [rows, width].
     Hidden(Tensor),
 }
 
-/// What flows out of a stage.
+/// What flows out of a stage: the loss where it [gives it](StageSpec::gives_loss).
 pub enum StageOutput {
-    /// The next stage's input, [rows, width].
+    /// The next stage's input, or the output layer's, [rows, width].
     Hidden(Tensor),
     /// The slice's loss (f32 scalar), already multiplied by [`SliceContext::loss_scale`].
     Loss(Tensor),
@@ -75,7 +118,7 @@ impl SliceContext<'_> {
         self.offset
     }
 
-    /// The label of each token (i64, `[rows]`, -100 ignored); on the last stage only.
+    /// The label of each token (i64, `[rows]`, -100 ignored), where the stage gives the loss.
     ///
     /// # Errors
     /// Another stage asked.
@@ -118,6 +161,12 @@ pub trait Stage {
     /// A parameter that the first and the last stage share (a tied embedding), if there is one.
     /// Their gradients are added at the end of a step.
     fn tied(&self) -> Option<Parameter> {
+        None
+    }
+
+    /// The stage's part of a vocabulary that all ranks share, if its [spec](StageSpec::vocabulary)
+    /// asks for one. Its parameters are among [`Stage::parameters`].
+    fn vocabulary(&self) -> Option<VocabularyPart> {
         None
     }
 }

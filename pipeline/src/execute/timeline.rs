@@ -30,6 +30,14 @@ pub enum Work {
     ReceiveAttention(Unit),
     /// Waiting until a unit's activations are in the second memory, or back.
     AwaitCopy(Unit),
+    /// Copying rows of the embedding, of a unit's input.
+    VocabEmbed(Unit),
+    /// Computing the output layer and the loss on a unit's output, with this rank's tokens.
+    VocabHead(Unit),
+    /// Waiting for the other ranks in it, and copying from them.
+    VocabShare(Unit),
+    /// Adding the gradient of a unit's input to the embedding's.
+    VocabEmbedBackward(Unit),
     /// Adding tied gradients across ranks.
     ReduceTied,
 }
@@ -44,6 +52,9 @@ impl Work {
                 | Self::BackwardInput(_)
                 | Self::BackwardWeight(_)
                 | Self::AttendFor(_)
+                | Self::VocabEmbed(_)
+                | Self::VocabHead(_)
+                | Self::VocabEmbedBackward(_)
         )
     }
 
@@ -66,6 +77,10 @@ impl Work {
             Self::AttendFor(unit) => of("attend for", unit),
             Self::ReceiveAttention(unit) => of("recv attn", unit),
             Self::AwaitCopy(unit) => of("await copy", unit),
+            Self::VocabEmbed(unit) => of("embed", unit),
+            Self::VocabHead(unit) => of("head", unit),
+            Self::VocabShare(unit) => of("share head", unit),
+            Self::VocabEmbedBackward(unit) => of("embed grad", unit),
             Self::ReduceTied => "reduce tied".to_owned(),
         }
     }

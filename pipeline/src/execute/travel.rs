@@ -50,7 +50,10 @@ impl Travel {
                     let Some(made) = forwards.remove(&unit) else { continue };
                     let gone = made + 2;
                     if gone < back {
-                        legs.push((computations[made] + 1, Leg::Leave(unit)));
+                        let mut free = computations[made] + 1;
+                        // The output layer, where all ranks run it, still writes to the last stage's.
+                        free += usize::from(program[free] == Action::VocabHead(unit));
+                        legs.push((free, Leg::Leave(unit)));
                         legs.push((computations[gone], Leg::Arrive(unit)));
                         legs.push((computations[back], Leg::Return(unit)));
                         legs.push((index, Leg::Arrive(unit)));

@@ -23,7 +23,7 @@ pub(crate) fn forward(
     cx: &mut SliceContext<'_>,
 ) -> Result<(RawTensor, TapeEnd)> {
     let wrong = |got, expected| Error::WrongOutput { stage: spec.stage, got, expected };
-    let output = match (stage.forward(input, cx)?, spec.is_last()) {
+    let output = match (stage.forward(input, cx)?, spec.gives_loss()) {
         (StageOutput::Hidden(x), false) => x,
         (StageOutput::Loss(loss), true) => loss,
         (StageOutput::Hidden(_), true) => return Err(wrong("hidden states", "the loss")),

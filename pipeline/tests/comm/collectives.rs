@@ -1,7 +1,7 @@
 //! What all ranks do together.
 
 use slimpipe_pipeline::comm::local::launch;
-use slimpipe_pipeline::comm::{CommError, Communicator};
+use slimpipe_pipeline::comm::{CommError, Communicator, Reduction};
 
 use crate::watchdog::Watchdog;
 
@@ -86,6 +86,21 @@ fn a_broadcast_fills_every_rank_from_any_root() {
             Ok(bytes.iter().enumerate().all(|(i, &b)| b == byte(i)))
         });
         assert_eq!(all, Ok(vec![true; 3]));
+    }
+}
+
+#[test]
+fn a_reduce_gives_the_sum_to_the_rank_that_asks() {
+    let _watchdog = Watchdog::new("reduce");
+    for (root, len) in [(0, 1), (2, 2), (1, 7), (2, 100_003)] {
+        let all = launch(3, 1, |mut comm| -> Result<Vec<f32>, CommError> {
+            let value = |i: usize| (i % 97) as f32 + 100.0 * comm.rank() as f32;
+            let mut values: Vec<f32> = (0..len).map(value).collect();
+            comm.reduce_f32(root, Reduction::Sum, &mut values)?;
+            Ok(values)
+        });
+        let expected: Vec<f32> = (0..len).map(|i| 3.0 * (i % 97) as f32 + 300.0).collect();
+        assert_eq!(all.unwrap()[root as usize], expected, "{len} values on rank {root}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
-use slimpipe_pipeline::comm::{CommError, Communicator, Payload, Tag};
+use slimpipe_pipeline::comm::{CommError, Communicator, Payload, Reduction, Tag};
 use slimpipe_pipeline::schedule::Unit;
 
 use crate::watchdog::Watchdog;
@@ -40,13 +40,14 @@ fn tag(slice: u32) -> Tag {
 type Call = fn(&mut LocalComm) -> Result<(), CommError>;
 
 /// Everything that can wait for rank 0 for ever.
-const WAITS: [Call; 7] = [
+const WAITS: [Call; 8] = [
     |comm| comm.recv(0, tag(0), &mut [0]),
     |comm| (0..9).try_for_each(|slice| comm.send(0, tag(slice), Box::new(vec![0]))),
     |comm| comm.barrier(),
     |comm| comm.all_reduce_sum_f64(&mut [1.0]),
     |comm| comm.gather(vec![1]).map(drop),
     |comm| comm.broadcast(0, &mut [0; 8]),
+    |comm| comm.reduce_f32(1, Reduction::Sum, &mut [0.0; 8]),
     |comm| comm.exchange_add_f32(0, &mut [0.0; 8]),
 ];
 

@@ -150,7 +150,22 @@ impl SafetensorsFile {
             let what = format!("has {} bytes, expected {}", info.byte_count(), out.len());
             return Err(HubError::tensor(&self.path, name, what));
         }
-        self.file.read_exact_at(out, info.bytes.start).map_err(HubError::io("read", &self.path))
+        self.read_from(name, 0, out)
+    }
+
+    /// Fills `out` with bytes of the tensor `name`, from its byte `start` on.
+    ///
+    /// # Errors
+    /// No such tensor, fewer bytes, or the file cannot be read (any more).
+    pub fn read_from(&self, name: &str, start: u64, out: &mut [u8]) -> Result<()> {
+        let info = self.tensor(name)?;
+        if start.checked_add(out.len() as u64).is_none_or(|end| end > info.byte_count()) {
+            let (has, len) = (info.byte_count(), out.len());
+            let what = format!("has {has} bytes, not {len} from byte {start} on");
+            return Err(HubError::tensor(&self.path, name, what));
+        }
+        let at = info.bytes.start + start;
+        self.file.read_exact_at(out, at).map_err(HubError::io("read", &self.path))
     }
 }
 

@@ -118,6 +118,14 @@ impl Weights {
         self.file(name)?.read_into(name, out)
     }
 
+    /// Fills `out` with bytes of the tensor `name`, from its byte `start` on.
+    ///
+    /// # Errors
+    /// No such tensor, fewer bytes, or the file cannot be read (any more).
+    pub fn read_from(&self, name: &str, start: u64, out: &mut [u8]) -> Result<()> {
+        self.file(name)?.read_from(name, start, out)
+    }
+
     /// Checks that these are the weights of `config`: every tensor is there in its shape, and there
     /// is none that the model would silently leave out.
     ///

@@ -1,10 +1,12 @@
 //! Where a stage's parameters come from: random numbers or a Hugging Face folder.
 
+use std::ops::Range;
+
 use slimpipe_allocator::{Region, scope};
 use slimpipe_autograd::Parameter;
 use slimpipe_ops::cast::cast_into;
 use slimpipe_runtime::random::Random;
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, Device, RawTensor, Shape};
 
 use crate::Result;
 use crate::hub::Weights;
@@ -26,31 +28,53 @@ impl Source<'_> {
     /// # Errors
     /// Out of memory, or the folder lacks the tensor or has it in another shape.
     pub fn parameter(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Parameter> {
+        self.rows(name, shape, 0..shape[0], dtype)
+    }
+
+    /// Rows `rows` of the parameter `name` of `shape`, as a parameter of the same name: a rank's part
+    /// of it.
+    ///
+    /// # Errors
+    /// As [`Source::parameter`].
+    pub fn rows(
+        &self,
+        name: &str,
+        shape: &[usize],
+        rows: Range<usize>,
+        dtype: DType,
+    ) -> Result<Parameter> {
         let native = match self {
             Self::Random(_) => DType::F32,
             Self::Folder(weights) => weights.float_dtype(name, shape)?,
         };
+        let first = rows.start * shape[1..].iter().product::<usize>();
+        let mut part = Shape::from(shape);
+        part.dims_mut()[0] = rows.len();
         // What converting takes for a moment is taken next by gradients and moments.
         let _persistent = scope::place(Region::Persistent);
-        let mut value = RawTensor::empty(shape, dtype, Device::Cpu, OP)?;
+        let mut value = RawTensor::empty(part, dtype, Device::Cpu, OP)?;
         if native == dtype {
-            self.fill(name, &mut value)?;
+            self.fill(name, first, &mut value)?;
         } else {
-            let mut full = RawTensor::empty(shape, native, Device::Cpu, OP)?;
-            self.fill(name, &mut full)?;
+            let mut full = RawTensor::empty(part, native, Device::Cpu, OP)?;
+            self.fill(name, first, &mut full)?;
             cast_into(&full, &mut value)?;
         }
         Ok(Parameter::new(name, value))
     }
 
-    /// Fills `value`, which has the source's own dtype.
-    fn fill(&self, name: &str, value: &mut RawTensor) -> Result<()> {
+    /// Fills `value`, which has the source's own dtype, with elements of `name` from `first` on.
+    fn fill(&self, name: &str, first: usize, value: &mut RawTensor) -> Result<()> {
         match self {
             Self::Random(_) if value.rank() == 1 => value.slice_mut::<f32>(OP)?.fill(1.0),
             Self::Random(seed) => {
-                Random::named(*seed, name).fill_normal(value.slice_mut(OP)?, 0.02);
+                let random = Random::named(*seed, name);
+                random.fill_normal_from(first as u64, value.slice_mut(OP)?, 0.02);
             }
-            Self::Folder(weights) => weights.read_into(name, value.as_bytes_mut(OP)?)?,
+            Self::Folder(weights) => {
+                let start = (first * value.dtype().size()) as u64;
+                weights.read_from(name, start, value.as_bytes_mut(OP)?)?;
+            }
         }
         Ok(())
     }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use slimpipe_autograd::{KvCache, Parameter, RopeTable, Tensor};
-use slimpipe_pipeline::execute::{self, SliceContext, Stage, StageInput, StageOutput, StageSpec};
+use slimpipe_pipeline::execute::{
+    self, SliceContext, Stage, StageInput, StageOutput, StageSpec, VocabularyDeal, VocabularyPart,
+};
 use slimpipe_runtime::DType;
 
 use super::block::Block;
@@ -17,6 +19,7 @@ use crate::hub::LlamaConfig;
 /// The layers of a Llama that one pipeline stage runs.
 pub struct LlamaStage {
     embedding: Option<Parameter>,
+    vocabulary: Option<VocabularyPart>,
     layers: Vec<Layer>,
     head: Option<Head>,
     tied: Option<Parameter>,
@@ -32,7 +35,8 @@ struct Layer {
 
 struct Head {
     norm: Parameter,
-    weight: Parameter,
+    /// None where all ranks share the vocabulary.
+    weight: Option<Parameter>,
     eps: f32,
 }
 
@@ -50,7 +54,11 @@ impl LlamaStage {
         let parameter = |name: &str, shape: &[usize]| source.parameter(name, shape, dtype);
         let (width, eps) = (config.hidden_size, config.rms_norm_eps as f32);
         let table = || parameter("model.embed_tokens.weight", &[config.vocab_size, width]);
-        let embedding = spec.is_first().then(table).transpose()?;
+        let embedding = spec.reads_tokens().then(table).transpose()?;
+        let vocabulary = match spec.vocabulary.part(config.vocab_size)? {
+            Some((deal, rank)) => Some(vocabulary_part(config, deal, rank, source, dtype)?),
+            None => None,
+        };
         let rope = Arc::new(RopeTable::new(config.rope_frequencies(), spec.slice_len)?);
         let mut layers = Vec::with_capacity(spec.layers.len());
         for index in spec.layers.clone() {
@@ -60,15 +68,16 @@ impl LlamaStage {
         let mut head = None;
         if spec.is_last() {
             let weight = match (&embedding, config.tie_word_embeddings) {
-                (Some(embedding), true) => embedding.clone(),
-                (None, true) => table()?,
-                (_, false) => parameter("lm_head.weight", &[config.vocab_size, width])?,
+                _ if !spec.gives_loss() => None,
+                (Some(embedding), true) => Some(embedding.clone()),
+                (None, true) => Some(table()?),
+                (_, false) => Some(parameter("lm_head.weight", &[config.vocab_size, width])?),
             };
             head = Some(Head { norm: parameter("model.norm.weight", &[width])?, weight, eps });
         }
-        let shared = embedding.as_ref().or(head.as_ref().map(|head| &head.weight));
+        let shared = embedding.as_ref().or(head.as_ref().and_then(|head| head.weight.as_ref()));
         let tied = shared.filter(|_| config.tie_word_embeddings && spec.stages > 1).cloned();
-        Ok(Self { embedding, layers, head, tied, width, dtype })
+        Ok(Self { embedding, vocabulary, layers, head, tied, width, dtype })
     }
 
     /// The same stage, whose layers make again in backward what `of` says; it is given a layer's index
@@ -91,12 +100,13 @@ impl LlamaStage {
         let whole = || crate::Error::PartialModel;
         let embedding = self.embedding.as_ref().ok_or_else(whole)?;
         let head = self.head.as_ref().ok_or_else(whole)?;
+        let weight = head.weight.as_ref().ok_or_else(whole)?;
         let mut x = embedding.tensor().embedding(ids)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
             x = layer.block.forward(x, cache, layer.recompute)?;
         }
         let x = x.rms_norm(&head.norm.tensor(), head.eps)?;
-        Ok(x.linear(&head.weight.tensor())?.to_dtype(DType::F32)?)
+        Ok(x.linear(&weight.tensor())?.to_dtype(DType::F32)?)
     }
 }
 
@@ -118,17 +128,27 @@ impl Stage for LlamaStage {
         let Some(head) = &self.head else { return Ok(StageOutput::Hidden(x)) };
         let y = x.rms_norm(&head.norm.tensor(), head.eps)?;
         drop(x);
-        Ok(StageOutput::Loss(y.head_loss(&head.weight, cx.labels()?, cx.loss_scale())?))
+        Ok(match &head.weight {
+            Some(weight) => {
+                StageOutput::Loss(y.head_loss(weight, cx.labels()?, cx.loss_scale())?)
+            }
+            None => StageOutput::Hidden(y),
+        })
     }
 
     fn parameters(&self) -> Vec<Parameter> {
         let mut all: Vec<Parameter> = self.embedding.iter().cloned().collect();
+        if let Some(VocabularyPart { embedding, head, .. }) = &self.vocabulary {
+            all.push(embedding.clone());
+            all.extend((head.name() != embedding.name()).then(|| head.clone()));
+        }
         all.extend(self.layers.iter().flat_map(|layer| layer.block.parameters()).cloned());
         if let Some(head) = &self.head {
+            let is_embedding = |weight: &&Parameter| {
+                self.embedding.as_ref().is_some_and(|embedding| embedding.name() == weight.name())
+            };
             all.push(head.norm.clone());
-            if self.embedding.as_ref().is_none_or(|e| e.name() != head.weight.name()) {
-                all.push(head.weight.clone());
-            }
+            all.extend(head.weight.as_ref().filter(|weight| !is_embedding(weight)).cloned());
         }
         all
     }
@@ -140,4 +160,26 @@ impl Stage for LlamaStage {
     fn tied(&self) -> Option<Parameter> {
         self.tied.clone()
     }
+
+    fn vocabulary(&self) -> Option<VocabularyPart> {
+        self.vocabulary.clone()
+    }
+}
+
+/// The rows of embedding and output layer that `rank` has.
+fn vocabulary_part(
+    config: &LlamaConfig,
+    deal: VocabularyDeal,
+    rank: u32,
+    source: &Source<'_>,
+    dtype: DType,
+) -> Result<VocabularyPart> {
+    let shape = [config.vocab_size, config.hidden_size];
+    let rows = |name| source.rows(name, &shape, deal.tokens(rank), dtype);
+    let embedding = rows("model.embed_tokens.weight")?;
+    let head = match config.tie_word_embeddings {
+        true => embedding.clone(),
+        false => rows("lm_head.weight")?,
+    };
+    Ok(VocabularyPart { embedding, head, deal })
 }

@@ -1,9 +1,9 @@
 //! What a run leaves behind: the timeline of its last step and the model's folder.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use slimpipe_allocator::AllocError;
+use slimpipe_autograd::Parameter;
 use slimpipe_pipeline::comm::{Payload, Tag};
 use slimpipe_runtime::RawTensor;
 
@@ -58,11 +58,14 @@ fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len).step_by(PIECE).map(move |start| start..len.min(start + PIECE))
 }
 
-/// Parameters go to rank 0 one by one, rank after rank; it writes each as it comes.
+/// Parameters go to rank 0 one by one, rank after rank; it writes each as it comes. Those of which
+/// every rank has some rows are written in this order too, which is that of the rows.
 fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     let own: Vec<_> =
         rank.pipeline.parameters().into_iter().filter(|p| rank.pipeline.owns(p)).collect();
-    let names: Vec<&str> = own.iter().map(|parameter| parameter.name()).collect();
+    let about =
+        |parameter: &Parameter| format!("{} {}", parameter.value().bytes(), parameter.name());
+    let names: Vec<String> = own.iter().map(about).collect();
     let mut tags = (0..).map(Tag::Block);
     let Some(all) = rank.comm().gather(names.join("\n").into_bytes())? else {
         for parameter in &own {
@@ -76,16 +79,14 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     };
     let mut folder = FolderWriter::create(&run.model(), &job.model, job.dtype)?;
     for parameter in &own {
-        folder.write(parameter.name(), parameter.value().as_bytes("save")?)?;
+        folder.append(parameter.name(), parameter.value().as_bytes("save")?)?;
     }
-    let len = |shape: Vec<usize>| shape.iter().product::<usize>() * job.dtype.size();
-    let lens: HashMap<String, usize> =
-        job.model.tensors().map(|(name, shape)| (name, len(shape))).collect();
     let mut buffer = vec![0; PIECE];
     for (from, names) in all.iter().enumerate().skip(1) {
         let mut tags = (0..).map(Tag::Block);
-        for name in String::from_utf8_lossy(names).lines() {
-            let len = lens.get(name).copied().unwrap_or(0);
+        for parameter in String::from_utf8_lossy(names).lines() {
+            let (len, name) = parameter.split_once(' ').unwrap_or_default();
+            let len = len.parse().unwrap_or(0);
             for (piece, tag) in pieces(len).zip(&mut tags) {
                 let piece = &mut buffer[..piece.len()];
                 rank.comm().recv(from as u32, tag, piece)?;

@@ -90,4 +90,54 @@ impl Group {
             }
         })
     }
+
+    /// Copies all ranks' shares of `values` into rank `root`'s.
+    pub(super) fn collect(
+        &self,
+        rank: u32,
+        root: u32,
+        values: &mut [f32],
+    ) -> Result<(), CommError> {
+        let size = self.size();
+        if size == 1 {
+            return Ok(());
+        }
+        let window = Window::of_f32(&mut [values]);
+        self.meet_in_place(rank, "a reduce", window, |windows| {
+            let own = &windows[rank as usize];
+            let others = (0..size).zip(windows).filter(|(from, _)| rank == root && *from != root);
+            for (from, window) in others {
+                let share = share(own.len(), size, from);
+                // SAFETY: no owner returns before all ranks have done this. Nobody but the root
+                // does anything, and it writes to its own window alone.
+                let theirs: &[f32] = unsafe { window.read(0, share.clone()) };
+                // SAFETY: as above.
+                unsafe { own.write(0, share) }.copy_from_slice(theirs);
+            }
+        })
+    }
+
+    /// Copies rank `root`'s bytes into every other rank's.
+    pub(super) fn broadcast(
+        &self,
+        rank: u32,
+        root: u32,
+        bytes: &mut [u8],
+    ) -> Result<(), CommError> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let window = Window::of_bytes(&mut [bytes], 1);
+        self.meet_in_place(rank, "a broadcast", window, |windows| {
+            if rank == root {
+                return;
+            }
+            let all = 0..windows[root as usize].len();
+            // SAFETY: no owner returns before all ranks have done this. All read the root's window,
+            // to which nobody writes.
+            let theirs: &[u8] = unsafe { windows[root as usize].read(0, all.clone()) };
+            // SAFETY: as above; this window is this rank's alone.
+            unsafe { windows[rank as usize].write(0, all) }.copy_from_slice(theirs);
+        })
+    }
 }

@@ -40,6 +40,11 @@ impl LocalComm {
         self.group.world().bytes_copied()
     }
 
+    fn check_root(&self, rank: u32) -> Result<(), CommError> {
+        let size = self.group.size();
+        if rank < size { Ok(()) } else { Err(CommError::NoSuchRank { rank, size }) }
+    }
+
     fn check(&self, rank: u32) -> Result<(), CommError> {
         let size = self.group.size();
         if rank < size && rank != self.rank {
@@ -138,5 +143,21 @@ impl Communicator for LocalComm {
 
     fn all_gather(&mut self, width: usize, parts: &mut [&mut [u8]]) -> Result<(), CommError> {
         self.group.all_gather(self.rank, width, parts)
+    }
+
+    fn reduce_f32(
+        &mut self,
+        root: u32,
+        op: Reduction,
+        values: &mut [f32],
+    ) -> Result<(), CommError> {
+        self.check_root(root)?;
+        self.group.reduce_scatter(self.rank, op, &mut [&mut *values])?;
+        self.group.collect(self.rank, root, values)
+    }
+
+    fn broadcast(&mut self, root: u32, bytes: &mut [u8]) -> Result<(), CommError> {
+        self.check_root(root)?;
+        self.group.broadcast(self.rank, root, bytes)
     }
 }

@@ -1,0 +1,118 @@
+//! Embedding, output layer and loss where all ranks share the vocabulary: each holds the rows of its
+//! own tokens, and works on every slice.
+//!
+//! * **Embedding.** Every rank sends the rows that a slice needs of it to the first stage's rank, which
+//!   puts them together in the unit's own memory. Rows are copied, never added: nothing is rounded.
+//! * **Output layer and loss.** The last stage's rank spreads the slice's hidden states. Each rank
+//!   computes the logits of its tokens; three numbers per row and rank (the largest logit, the sum of
+//!   exponentials, the label's logit) give the loss and let each rank turn its logits into gradients.
+//!   Its part of the input's gradient is added up on the last stage's rank, in rank order. No logits
+//!   are kept, and a rank never holds more than those of its own tokens for one slice.
+//! * **The embedding's gradient** goes from the first stage's rank to whoever has the row.
+//!
+//! [`crate::schedule`] says when each rank takes part.
+
+mod deal;
+mod embed;
+mod head;
+mod rows;
+
+use slimpipe_allocator::{Memory, Recorder, Region, Task, scope};
+use slimpipe_autograd::Parameter;
+use slimpipe_ops::cross_entropy::block_rows;
+use slimpipe_runtime::{DType, Device, RawTensor};
+
+pub use deal::VocabularyDeal;
+use head::Scratch;
+
+use super::{Error, Result, Stage, StageSpec};
+use crate::comm::Communicator;
+use crate::schedule::Schedule;
+
+/// What a stage holds of a vocabulary that all ranks share.
+#[derive(Clone, Debug)]
+pub struct VocabularyPart {
+    /// The embedding's rows of the rank's tokens, [tokens, width].
+    pub embedding: Parameter,
+    /// The output layer's; the same parameter where they are tied.
+    pub head: Parameter,
+    /// Which tokens which rank has.
+    pub deal: VocabularyDeal,
+}
+
+/// A rank's side of a shared vocabulary.
+pub(super) struct Vocabulary {
+    /// The pipeline's ranks, with lanes and collectives of their own.
+    comm: Box<dyn Communicator>,
+    part: VocabularyPart,
+    /// Ranks of the first and of the last stage.
+    first: u32,
+    last: u32,
+    /// Elements per token, and their dtype.
+    hidden: (usize, DType),
+    /// Memory for the token ids of a slice.
+    ids: RawTensor,
+    /// Rows that the output layer works on at a time, and what that allocates.
+    block: usize,
+    head: Task,
+}
+
+impl Vocabulary {
+    /// The side of the rank of `comm`, whose stages are `stages`, if the schedule has the vocabulary
+    /// shared; plans its memory. All ranks must call this, with memory entered.
+    ///
+    /// # Errors
+    /// A model whose stages do not share the vocabulary, out of memory, a failed peer.
+    pub(super) fn join<S: Stage>(
+        schedule: &Schedule,
+        comm: &mut dyn Communicator,
+        memory: &Memory,
+        stages: &[(StageSpec, S)],
+    ) -> Result<Option<Self>> {
+        if !schedule.vocabulary() {
+            return Ok(None);
+        }
+        let part = stages.iter().find_map(|(_, stage)| stage.vocabulary());
+        let (Some(part), Some((spec, stage))) = (part, stages.first()) else {
+            return Err(Error::NoVocabularyPart);
+        };
+        let (hidden, own) = (stage.hidden(), part.deal.tokens(comm.rank()).len());
+        for parameter in [&part.embedding, &part.head] {
+            let value = parameter.value();
+            if value.dims() != [own, hidden.0] || value.dtype() != hidden.1 {
+                let (name, got) = (parameter.name().to_owned(), value.dims().to_vec());
+                let expected = vec![own, hidden.0];
+                return Err(Error::WrongVocabularyPart { name, got, expected });
+            }
+        }
+        let (longest, placement) = (spec.slice_len, schedule.placement());
+        let block = block_rows(longest, part.deal.most());
+        let recorder = Recorder::new();
+        let phase = recorder.forward();
+        drop(Scratch::new(block, own, schedule.ranks(), hidden, Device::Meta)?);
+        drop(phase);
+        let persistent = scope::place(Region::Persistent);
+        let ids = RawTensor::empty(longest, DType::U32, Device::Cpu, "vocabulary_ids")?;
+        drop(persistent);
+        Ok(Some(Self {
+            comm: comm.split(0, comm.rank())?,
+            part,
+            first: placement.locate(0).0,
+            last: placement.locate(placement.stages() - 1).0,
+            hidden,
+            ids,
+            block,
+            head: memory.install_task(recorder.finish())?,
+        }))
+    }
+
+    /// Waits until all messages of a step were read, and frees this rank's.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        Ok(self.comm.barrier()?)
+    }
+
+    /// Whether this rank runs the last stage, whose loss is that of the model.
+    fn is_last(&self) -> bool {
+        self.comm.rank() == self.last
+    }
+}
