@@ -25,12 +25,32 @@ fn orders_are_printed_in_the_notation_of_the_reference() {
 }
 
 #[test]
+fn sharing_attention_shrinks_the_bubble_with_and_without_waits() {
+    let scene = Scene::new();
+    let bubble = |more: &str| -> f64 {
+        let units = "simulate -p 4 -n 8 -m 2 -v 2 --forward 4 --backward 8 --attention 1";
+        let found: Value =
+            serde_json::from_str(&scene.succeed(&format!("{units} --json {more}"))).unwrap();
+        found["bubble_over_work"].as_f64().unwrap()
+    };
+    let (off, waiting) = (bubble(""), bubble("--exchange paper --layers 3"));
+    let (paper, balanced) = (bubble("--exchange paper"), bubble("--exchange balanced"));
+    assert!(
+        balanced < paper && paper < waiting && waiting < off,
+        "{balanced} {paper} {waiting} {off}"
+    );
+}
+
+#[test]
 fn a_schedule_that_cannot_be_is_refused() {
     let scene = Scene::new();
     for (args, told) in [
         ("-p 4 -n 2 -v 2", "raise parallel.slices to 4"),
         ("-p 4 --schedule zebra", "unknown schedule"),
         ("-p 4 --forward nan", "a time is more than 0"),
+        ("-p 4 -n 2 --attention 1 --exchange paper", "raise parallel.slices to 4"),
+        ("-p 4 -n 4 --exchange paper", "--attention"),
+        ("-p 4 -n 4 --schedule gpipe --vocabulary", "gpipe"),
     ] {
         let outcome = scene.run(&format!("simulate {args}"));
         assert_eq!(outcome.code, Some(2), "{args}");

@@ -2,7 +2,7 @@
 //!
 //! The simulator consumes the same [`Action`](crate::schedule::Action)s as the executor and knows no
 //! schedule. What an action costs in seconds and bytes is asked of a [`Costs`]; [`Equal`] is the one
-//! of the literature's closed forms. Programs are pulled action by action, so memory is proportional
+//! of the literature's closed forms, [`Growing`] that of attention exchange. Programs are pulled action by action, so memory is proportional
 //! to what is in flight, whatever their length.
 //!
 //! ```
@@ -15,12 +15,16 @@
 //! # Ok::<(), slimpipe_pipeline::schedule::ScheduleError>(())
 //! ```
 
+mod collective;
 mod costs;
 mod engine;
+mod exchange;
+mod mail;
 mod memory;
 mod outcome;
 
-pub use costs::{Costs, Equal, Link};
+pub use costs::{Costs, Equal, Growing, Link};
 pub use engine::{Watch, simulate, simulate_programs};
+pub use exchange::{Layers, Shipment};
 pub use memory::{Category, Held};
 pub use outcome::{Outcome, RankOutcome, Span};

@@ -9,6 +9,8 @@ use slimpipe_pipeline::schedule::{
     verify_programs,
 };
 
+use slimpipe_pipeline::simulate::{Costs, Growing, simulate};
+
 use crate::sample::{exchanging, schedule};
 
 const PASSES: [Pass; 2] = [Pass::Forward, Pass::Backward];
@@ -16,6 +18,7 @@ const PASSES: [Pass; 2] = [Pass::Forward, Pass::Backward];
 /// What ranks attend to at every step, read off their programs.
 struct Steps {
     ranks: u32,
+    step_of: HashMap<(Pass, u32, Unit), usize>,
     /// By pass, step and rank.
     prefixes: [Vec<Vec<Option<u32>>>; 2],
     moves: [Vec<Vec<Move>>; 2],
@@ -60,7 +63,7 @@ impl Steps {
             }
         }
         assert!(attended.is_empty(), "some are attended to that nobody ships");
-        Self { ranks, prefixes, moves }
+        Self { ranks, step_of, prefixes, moves }
     }
 
     /// Prefixes and moves of every step of a pass.
@@ -261,112 +264,80 @@ fn the_papers_loads_come_out() {
     }
 }
 
-/// Costs of a unit: of everything but attention, and of a half chunk of attention.
-#[derive(Clone, Copy)]
-struct Costs {
-    linear: f64,
-    half_chunk: f64,
+/// FLOPs of one layer of a Llama with slices of `slice` tokens; owners and helpers wait for each other
+/// in each of `layers` layers, or never.
+fn llama([width, kv_width, mlp]: [f64; 3], slice: f64, layers: Option<usize>) -> Growing {
+    let projections = width * width + 2.0 * width * kv_width;
+    let weights = projections + width * width + 3.0 * width * mlp;
+    let (forward, attention) = (2.0 * slice * weights, 4.0 * slice * slice * width);
+    let projections = projections / weights;
+    Growing { forward, backward: 2.0 * forward, attention, layers, projections }
 }
 
-impl Costs {
-    /// FLOPs of one layer of a Llama with slices of `slice` tokens.
-    fn llama(width: f64, kv_width: f64, mlp: f64, slice: f64) -> Self {
-        let weights = 2.0 * width * width + 2.0 * width * kv_width + 3.0 * width * mlp;
-        Self { linear: 2.0 * slice * weights, half_chunk: 2.0 * slice * slice * width }
-    }
-
-    /// A backward computes twice what linear layers do in forward, and 2.5 times what attention does.
-    fn of(self, pass: Pass, half_chunks: f64) -> f64 {
-        match pass {
-            Pass::Forward => self.linear + self.half_chunk * half_chunks,
-            Pass::Backward => 2.0 * self.linear + 2.5 * self.half_chunk * half_chunks,
-        }
-    }
+fn bubble_of(exchange: Exchange, [p, n, m, v]: [u32; 4], costs: &Growing) -> f64 {
+    simulate(&exchanging(exchange, p, n, m, v), costs).unwrap().bubble()
 }
 
-/// The idle part of a step in which ranks wait for inputs and gradients alone: `load` gives the half
-/// chunks that a rank attends to along with its unit, by pass, step and rank.
-fn bubble(schedule: &Schedule, costs: Costs, load: impl Fn(Pass, usize, usize) -> f64) -> f64 {
-    let clock = schedule.lock_step().unwrap();
-    let placement = schedule.placement();
-    let mut orders: Vec<_> = (0..schedule.ranks()).map(|r| schedule.order(r).peekable()).collect();
-    let (mut done, mut clocks) = (vec![[0u64; 2]; orders.len()], vec![0f64; orders.len()]);
-    let mut ends: HashMap<(Pass, u32, Unit), f64> = HashMap::new();
-    let mut work = 0.0;
-    while orders.iter_mut().any(|order| order.peek().is_some()) {
-        for rank in 0..schedule.ranks() {
-            let at = rank as usize;
-            while let Some(&action) = orders[at].peek() {
-                let (pass, unit, source) = match action {
-                    Action::Forward(unit) => {
-                        (Pass::Forward, unit, placement.before(rank, unit.chunk))
-                    }
-                    Action::Backward(unit) => {
-                        (Pass::Backward, unit, placement.after(rank, unit.chunk))
-                    }
-                    _ => unreachable!("slimpipe runs whole forwards and backwards"),
-                };
-                let ready = match source {
-                    None => Some(0.0),
-                    Some((rank, chunk)) => ends.get(&(pass, rank, Unit { chunk, ..unit })).copied(),
-                };
-                let Some(ready) = ready else { break };
-                let step = clock.step_of(pass, rank, done[at][pass as usize]) as usize;
-                done[at][pass as usize] += 1;
-                clocks[at] = clocks[at].max(ready) + costs.of(pass, load(pass, step, at));
-                ends.insert((pass, rank, unit), clocks[at]);
-                work += costs.of(pass, f64::from(2 * unit.slice + 1));
-                orders[at].next();
-            }
-        }
-    }
-    let end = clocks.into_iter().fold(0.0, f64::max);
-    1.0 - work / (f64::from(schedule.ranks()) * end)
+/// Units that take as long as if loads were perfectly even whenever all ranks have a unit.
+struct Even {
+    costs: Growing,
+    half_chunks: HashMap<(Pass, u32, Unit), f64>,
 }
 
-fn bubble_of(exchange: Exchange, size: [u32; 4], costs: Costs) -> f64 {
-    let [p, n, m, v] = size;
-    let schedule = exchanging(exchange, p, n, m, v);
-    let steps = Steps::of(&schedule);
-    let loads = PASSES.map(|pass| -> Vec<Vec<u32>> {
-        steps.each(pass).map(|(prefixes, moves)| loads(prefixes, moves)).collect()
-    });
-    bubble(&schedule, costs, |pass, step, rank| f64::from(loads[pass as usize][step][rank]))
+impl Costs for Even {
+    fn seconds(&self, rank: u32, action: Action) -> f64 {
+        let (pass, unit) = match action {
+            Action::Forward(unit) => (Pass::Forward, unit),
+            Action::Backward(unit) => (Pass::Backward, unit),
+            _ => return 0.0,
+        };
+        // Linear in the half chunks: those of the first slice are one, a slice has two.
+        let with = |slice| {
+            let unit = Unit { slice, ..unit };
+            self.costs.seconds(
+                rank,
+                if pass == Pass::Forward { Action::Forward(unit) } else { Action::Backward(unit) },
+            )
+        };
+        let each = (with(1) - with(0)) / 2.0;
+        with(0) + each * (self.half_chunks[&(pass, rank, unit)] - 1.0)
+    }
 }
 
 /// The bubble if loads were perfectly even whenever all ranks have a unit.
-fn perfect(size: [u32; 4], costs: Costs) -> f64 {
-    let [p, n, m, v] = size;
+fn perfect([p, n, m, v]: [u32; 4], costs: Growing) -> f64 {
     let schedule = schedule(ScheduleKind::SlimPipe, p, n, m, v);
     let steps = Steps::of(&schedule);
-    let loads = PASSES.map(|pass| -> Vec<Vec<f64>> {
-        let even = |(prefixes, _): (&[Option<u32>], &[Move])| {
-            let loads = loads(prefixes, &[]).into_iter().map(f64::from).collect::<Vec<_>>();
-            match is_full(prefixes) {
-                true => vec![loads.iter().sum::<f64>() / loads.len() as f64; loads.len()],
-                false => loads,
-            }
-        };
-        steps.each(pass).map(even).collect()
-    });
-    bubble(&schedule, costs, |pass, step, rank| loads[pass as usize][step][rank])
+    let half_chunks = (steps.step_of.iter())
+        .map(|(&(pass, rank, unit), &step)| {
+            let prefixes = &steps.prefixes[pass as usize][step];
+            let loads = loads(prefixes, &[]);
+            let load = match is_full(prefixes) {
+                true => f64::from(loads.iter().sum::<u32>()) / f64::from(p),
+                false => f64::from(loads[rank as usize]),
+            };
+            ((pass, rank, unit), load)
+        })
+        .collect();
+    simulate(&schedule, &Even { costs, half_chunks }).unwrap().bubble()
 }
 
-/// Reference 3.4, second table: percent without exchange, with the paper's, and perfectly even ones.
+/// Reference 3.4, second table: percent without exchange, with the paper's, perfectly even ones, and
+/// the paper's with waits.
 #[test]
 fn the_papers_bubbles_come_out_and_balanced_is_at_least_as_good_as_perfect_in_the_papers_windows() {
-    let llama_13b = |slice: u32| Costs::llama(5120.0, 5120.0, 13824.0, f64::from(slice));
-    let llama_70b = |slice: u32| Costs::llama(8192.0, 1024.0, 28672.0, f64::from(slice));
-    let kib = |k: u32| k << 10;
+    let (llama_13b, llama_70b) = ([5120.0, 5120.0, 13824.0], [8192.0, 1024.0, 28672.0]);
+    let kib = |k: u32| f64::from(k << 10);
     let cases = [
-        ([8, 16, 4, 5], llama_13b(kib(256) / 16), 16.4, 4.3, 2.2),
-        ([8, 32, 4, 5], llama_13b(kib(256) / 32), 8.9, 2.5, 1.1),
-        ([8, 16, 4, 1], llama_13b(kib(256) / 16), 23.7, 13.9, 9.9),
-        ([16, 32, 8, 5], llama_70b(kib(512) / 32), 15.3, 3.0, 1.3),
-        ([16, 64, 8, 5], llama_70b(kib(2048) / 64), 9.8, 2.0, 0.6),
+        ([8, 16, 4, 5], llama_13b, kib(256) / 16.0, 16.4, 4.3, 2.2, 6.2),
+        ([8, 32, 4, 5], llama_13b, kib(256) / 32.0, 8.9, 2.5, 1.1, 3.5),
+        ([8, 16, 4, 1], llama_13b, kib(256) / 16.0, 23.7, 13.9, 9.9, 15.7),
+        ([16, 32, 8, 5], llama_70b, kib(512) / 32.0, 15.3, 3.0, 1.3, 4.4),
+        ([16, 64, 8, 5], llama_70b, kib(2048) / 64.0, 9.8, 2.0, 0.6, 2.9),
     ];
-    for (size, costs, off, paper, even) in cases {
-        let percent = |exchange| 100.0 * bubble_of(exchange, size, costs);
+    for (size, model, slice, off, paper, even, waiting) in cases {
+        let costs = llama(model, slice, None);
+        let percent = |exchange| 100.0 * bubble_of(exchange, size, &costs);
         let found =
             [percent(Exchange::Off), percent(Exchange::Paper), 100.0 * perfect(size, costs)];
         for (found, expected) in found.into_iter().zip([off, paper, even]) {
@@ -374,6 +345,11 @@ fn the_papers_bubbles_come_out_and_balanced_is_at_least_as_good_as_perfect_in_th
         }
         let balanced = percent(Exchange::Balanced);
         assert!(balanced <= found[2] + 0.3, "{size:?}: {balanced:.2} for {:.2}", found[2]);
+        // With waits of owners and helpers for each other, once a unit.
+        let waits = |exchange| 100.0 * bubble_of(exchange, size, &llama(model, slice, Some(1)));
+        let found = waits(Exchange::Paper);
+        assert!((found - waiting).abs() < 0.1, "{size:?}: {found:.2} for {waiting}");
+        assert!(waits(Exchange::Balanced) <= balanced + 0.3, "{size:?}");
     }
 }
 

@@ -8,3 +8,4 @@ mod slices;
 mod text;
 mod verifier;
 mod vocabulary;
+mod waits;
