@@ -29,7 +29,19 @@ enum What {
     Doctor,
 }
 
+/// Lets `slimpipe ... | head` end quietly, as other commands do: Rust programs start with broken pipes
+/// ignored and then fail to print.
+#[cfg(unix)]
+fn end_with_the_reader() {
+    // SAFETY: nothing else runs yet, and the default action of a signal has no handler to be wrong.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+#[cfg(not(unix))]
+fn end_with_the_reader() {}
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     let command = Command::parse();
     let result = match command.what {
         What::Train(args) => cli::train::run(args),

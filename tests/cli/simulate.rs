@@ -42,6 +42,37 @@ fn sharing_attention_shrinks_the_bubble_with_and_without_waits() {
 }
 
 #[test]
+fn schedules_are_drawn_beside_each_other_and_beside_a_measured_run() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=1");
+    let out = scene.succeed(
+        "simulate --measured run/timeline.json --against 1f1b,zb-h1 --draw all.html --gantt",
+    );
+    for told in ["slimpipe p=2 n=4 m=1 v=1", "1f1b p=2 n=1 m=1 v=1", "measured: run", "all.html"] {
+        assert!(out.contains(told), "{told}: {out}");
+    }
+    let page = scene.text("all.html");
+    assert!(["slimpipe p=2", "1f1b p=2", "zb-h1 p=2", "measured"].iter().all(|t| page.contains(t)));
+    scene.succeed("simulate -p 2 -n 2 --draw trace.json --json");
+    let trace: Value = serde_json::from_slice(&scene.read("trace.json")).unwrap();
+    assert!(trace["traceEvents"].as_array().unwrap().len() > 8);
+}
+
+#[test]
+fn other_schedules_do_the_same_work_in_sizes_they_can_run() {
+    let out = Scene::new().succeed(
+        "simulate -p 4 -n 8 -m 4 -v 2 --attention 0.5 --against 1f1b,v-half,seq1f1b --json",
+    );
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let work = |of: &Value| of["work_per_rank"].as_f64().unwrap();
+    let others = found["against"].as_array().unwrap();
+    assert_eq!(others.len(), 3);
+    for other in others {
+        assert!((work(other) - work(&found)).abs() < 1e-9 * work(&found), "{other}");
+    }
+}
+
+#[test]
 fn a_schedule_that_cannot_be_is_refused() {
     let scene = Scene::new();
     for (args, told) in [
@@ -50,6 +81,10 @@ fn a_schedule_that_cannot_be_is_refused() {
         ("-p 4 --forward nan", "a time is more than 0"),
         ("-p 4 -n 2 --attention 1 --exchange paper", "raise parallel.slices to 4"),
         ("-p 4 -n 4 --exchange paper", "--attention"),
+        ("-n 4", "--ranks"),
+        ("-p 2 --draw picture.gif", ".html"),
+        ("--measured tiny.toml", "is no timeline of a run"),
+        ("-p 2 -m 3 --against interleaved-1f1b", "interleaved-1f1b"),
         ("-p 4 -n 4 --schedule gpipe --vocabulary", "gpipe"),
     ] {
         let outcome = scene.run(&format!("simulate {args}"));

@@ -19,7 +19,8 @@
 //! | [`data`] | tokens from text and token files, and which of them a step sees |
 //! | [`optimizer`], [`lr`] | AdamW, clipping, learning rates |
 //! | [`checkpoint`] | resuming bit-identically |
-//! | [`metrics`], [`timeline`] | what a run reports and records |
+//! | [`metrics`] | what a run reports |
+//! | [`draw`] | pictures of schedules, simulated or measured |
 //! | [`trainer`] | the ranks of a run |
 //! | [`hardware`] | what GPUs and their links can do, for plans |
 //! | [`eval`] | loss of a model on data |
@@ -27,6 +28,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod draw;
 mod error;
 pub mod eval;
 pub mod flops;
@@ -38,7 +40,6 @@ pub mod model;
 pub mod optimizer;
 pub mod plan;
 pub mod run;
-pub mod timeline;
 pub mod trainer;
 
 pub use config::Config;

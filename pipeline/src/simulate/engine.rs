@@ -219,11 +219,12 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
         }
         let end = self.costs.end(rank, action);
         let state = &mut self.ranks[rank as usize];
+        let held = state.held;
         state.hold(&end);
         if let Action::Backward(_) | Action::BackwardWeight(_) = action {
             state.in_flight -= 1;
         }
-        self.watch.span(Span { rank, action, begin: state.began, end: state.clock });
+        self.watch.span(Span { rank, action, begin: state.began, end: state.clock, held });
         true
     }
 

@@ -9,9 +9,10 @@ use slimpipe_runtime::RawTensor;
 
 use super::rank::Rank;
 use crate::config::Job;
+use crate::draw::{self, Chart};
 use crate::hub::{FolderWriter, NewFile};
 use crate::run::RunDir;
-use crate::{Error, Result, timeline};
+use crate::{Error, Result};
 
 /// Writes both; every rank takes part. Without a step there is no timeline to replace an earlier one.
 pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
@@ -25,7 +26,7 @@ pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
 
 fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
     let failed = || Error::io("write", &run.timeline());
-    let spans = timeline::portable(rank.pipeline.timeline().spans());
+    let spans = draw::portable(rank.pipeline.timeline().spans());
     let bytes = serde_json::to_vec(&spans).map_err(|e| failed()(e.into()))?;
     let Some(all) = rank.comm().gather(bytes)? else { return Ok(()) };
     let all: Vec<Vec<_>> = all
@@ -36,7 +37,8 @@ fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
     if all.iter().all(Vec::is_empty) {
         return Ok(());
     }
-    let text = timeline::chrome_trace(&all).to_string();
+    let chart = Chart::measured("slimpipe".to_owned(), all);
+    let text = draw::perfetto(&[chart]).to_string();
     Ok(NewFile::write_all(&run.timeline(), text.as_bytes())?)
 }
 

@@ -1,0 +1,74 @@
+//! Charts as one page for a browser, with everything it needs in it.
+
+use serde_json::{Value, json};
+
+use super::{Bar, Chart, Kind, Row};
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// More bars than a page draws smoothly.
+const MOST_BARS: usize = 500_000;
+
+/// A chart that a page cannot show.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the page would have {0} bars, and shows at most {MOST_BARS}: draw fewer ranks, slices or microbatches"
+)]
+pub struct TooLarge(usize);
+
+/// The page: all charts below each other on one time axis.
+///
+/// # Errors
+/// More bars than a page can show.
+pub fn page(charts: &[Chart]) -> Result<String, TooLarge> {
+    let bars = charts.iter().flat_map(|chart| &chart.ranks).map(|row| row.bars.len()).sum();
+    if bars > MOST_BARS {
+        return Err(TooLarge(bars));
+    }
+    // Text in a script element ends at `</`, wherever that is.
+    let data = Value::from_iter(charts.iter().map(chart)).to_string().replace("</", "<\\/");
+    let parts = [("/*style*/", STYLE), ("/*script*/", SCRIPT), ("/*data*/", &*data)];
+    Ok(parts.into_iter().fold(PAGE.to_owned(), |page, (mark, part)| page.replace(mark, part)))
+}
+
+fn chart(chart: &Chart) -> Value {
+    json!({
+        "title": chart.title,
+        "seconds": chart.is_in_seconds,
+        "bytes": chart.is_in_bytes,
+        "end": chart.end(),
+        "bubble": chart.bubble(),
+        "ranks": chart.ranks.iter().map(row).collect::<Value>(),
+    })
+}
+
+fn row(row: &Row) -> Value {
+    json!({
+        "busy": row.busy(),
+        "peak": row.peak(),
+        "bars": row.bars.iter().map(bar).collect::<Value>(),
+        "held": row.held,
+    })
+}
+
+/// Kind, microbatch (-1: none), begin, end, label.
+fn bar(bar: &Bar) -> Value {
+    let kind = match bar.kind {
+        Kind::Forward => 0,
+        Kind::Backward => 1,
+        Kind::BackwardInput => 2,
+        Kind::BackwardWeight => 3,
+        Kind::Help => 4,
+        Kind::Vocabulary => 5,
+        Kind::Other => 6,
+    };
+    json!([
+        kind,
+        bar.unit.map_or(-1, |unit| i64::from(unit.microbatch)),
+        bar.begin,
+        bar.end,
+        bar.label
+    ])
+}
