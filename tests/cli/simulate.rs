@@ -48,7 +48,7 @@ fn schedules_are_drawn_beside_each_other_and_beside_a_measured_run() {
     let out = scene.succeed(
         "simulate --measured run/timeline.json --against 1f1b,zb-h1 --draw all.html --gantt",
     );
-    for told in ["slimpipe p=2 n=4 m=1 v=1", "1f1b p=2 n=1 m=1 v=1", "measured: run", "all.html"] {
+    for told in ["slimpipe p=2 n=4 m=2 v=1", "1f1b p=2 n=1 m=2 v=1", "measured: run", "all.html"] {
         assert!(out.contains(told), "{told}: {out}");
     }
     let page = scene.text("all.html");
