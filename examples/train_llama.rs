@@ -17,9 +17,10 @@ use slimpipe::pipeline::schedule::dump;
 use slimpipe::prelude::*;
 use slimpipe::train::config::TrainSettings;
 use slimpipe::train::data::{Sampler, Tokens};
+use slimpipe::train::draw::{self, Chart};
 use slimpipe::train::hub::{self, LlamaConfig};
+use slimpipe::train::lr;
 use slimpipe::train::model::{LlamaStage, Source};
-use slimpipe::train::{lr, timeline};
 
 struct Args {
     ranks: u32,
@@ -116,14 +117,15 @@ fn main() -> Result<()> {
                 );
             }
         }
-        Ok((pipeline.parameters(), timeline::portable(pipeline.timeline().spans())))
+        Ok((pipeline.parameters(), draw::portable(pipeline.timeline().spans())))
     })?;
 
     if let Some(out) = &args.out {
         let (parameters, spans): (Vec<_>, Vec<_>) = ranks.into_iter().unzip();
         write(out, &model, &parameters.concat())?;
         std::fs::write(out.join("schedule.txt"), dump(&schedule))?;
-        std::fs::write(out.join("timeline.json"), timeline::chrome_trace(&spans).to_string())?;
+        let chart = Chart::measured("slimpipe".to_owned(), spans);
+        std::fs::write(out.join("timeline.json"), draw::perfetto(&[chart]).to_string())?;
         println!("wrote model/, schedule.txt and timeline.json in {}", out.display());
     }
     Ok(())
