@@ -105,6 +105,17 @@ fn a_killed_run_goes_on_to_the_same_end_with_a_tied_head_and_chunks() {
 }
 
 #[test]
+fn a_killed_run_goes_on_to_the_same_end_with_a_shared_vocabulary() {
+    let shared = "parallel.vocabulary=true parallel.pipeline=3 model.tie_word_embeddings=true";
+    survives_kills(&format!("{shared} train.dtype=bf16"));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_end_with_whole_tables_on_the_ends() {
+    survives_kills("parallel.vocabulary=false parallel.pipeline=4");
+}
+
+#[test]
 fn a_killed_run_goes_on_to_the_same_end_with_backwards_in_two_parts() {
     survives_kills("parallel.schedule=zb-h1 parallel.slices=1 train.microbatches=3");
 }

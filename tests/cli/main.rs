@@ -12,3 +12,4 @@ mod simulate;
 mod support;
 mod tokens;
 mod train;
+mod vocabulary;

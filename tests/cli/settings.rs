@@ -29,6 +29,7 @@ fn values_of_the_wrong_type_are_refused_with_what_would_do() {
         ("train.steps=1.5", "is 1.5; it must be a whole number"),
         ("parallel.slices=99999999999", "it must be a whole number from 0 to 4294967295"),
         ("train.lr=fast", "is \"fast\"; it must be a number"),
+        ("parallel.vocabulary=some", "is \"some\"; it must be true or false"),
         ("memory.trace=maybe", "is \"maybe\"; it must be true or false"),
         ("data.paths=3", "is 3; it must be a list"),
         ("train.dtype=f64", "there is no dtype `f64`; it must be `f32` or `bf16`"),
@@ -121,6 +122,10 @@ fn settings_that_do_not_fit_each_other_are_refused_with_what_would_fit() {
         (
             "parallel.schedule=interleaved-1f1b parallel.slices=1 parallel.chunks=2 train.microbatches=3",
             &["train.microbatches to be a multiple of parallel.pipeline"],
+        ),
+        (
+            "parallel.vocabulary=true parallel.schedule=1f1b parallel.slices=1",
+            &["set parallel.vocabulary to false", "slimpipe"],
         ),
         ("model.hidden_size=33", &["model.num_attention_heads", "set model.head_dim"]),
         ("model.head_dim=3", &["model.head_dim", "even head size"]),

@@ -198,7 +198,7 @@ pub fn read(path: &Path, step: u64, rank: u32, optimizer: &mut AdamW) -> Result<
             });
             if !fits {
                 return Err(mismatch(format!(
-                    "has no `{name}` of shape {} and dtype {}; resume with the model, parallel.pipeline, parallel.chunks and train.dtype it was written with",
+                    "has no `{name}` of shape {} and dtype {}; resume with the model, parallel.pipeline, parallel.chunks, parallel.vocabulary and train.dtype it was written with",
                     tensor.shape(),
                     tensor.dtype()
                 )));

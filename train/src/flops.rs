@@ -38,6 +38,11 @@ pub fn token_cost(config: &LlamaConfig) -> TokenCost {
     TokenCost { own: 2.0 * layer_weights(config), each_earlier: 4.0 * query_width(config) }
 }
 
+/// The same for the output layer, whose weights are used as often as a layer's.
+pub fn head_cost(config: &LlamaConfig) -> f64 {
+    2.0 * config.hidden_size as f64 * config.vocab_size as f64
+}
+
 /// Weights of one layer's matrices.
 fn layer_weights(config: &LlamaConfig) -> f64 {
     let [hidden, ffn] = [config.hidden_size, config.intermediate_size].map(|x| x as f64);

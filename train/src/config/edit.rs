@@ -13,6 +13,7 @@ fn known() -> Table {
     config.model.head_dim = Some(64);
     config.data.tokenizer = Some("tokenizer.json".into());
     config.data.tokens = Some(1);
+    config.parallel.vocabulary = Some(true);
     config.memory.limit = Some(super::ByteSize(1));
     config.memory.recompute_layers = "0-3".parse().ok();
     config.memory.offload_folder = Some("folder".into());

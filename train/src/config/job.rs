@@ -67,6 +67,7 @@ impl Config {
             train.microbatches,
             parallel.chunks,
         )?;
+        let schedule = self.with_vocabulary(schedule, &model)?;
         let slices = schedule.cut(train.seq_len, token_cost(&model))?;
         let stages = u64::from(parallel.pipeline) * u64::from(parallel.chunks);
         if stages > model.num_hidden_layers as u64 {

@@ -8,6 +8,7 @@ mod edit;
 mod job;
 mod layers;
 mod settings;
+mod vocabulary;
 
 pub use bytes::ByteSize;
 pub use job::Job;

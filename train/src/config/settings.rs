@@ -177,13 +177,18 @@ pub struct ParallelSettings {
     pub chunks: u32,
     /// The schedule's name: one of those that are executed.
     pub schedule: String,
+    /// Whether every rank has a part of embedding and output layer, rather than the first and the
+    /// last one all of them; unless set, where it pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<bool>,
     /// Threads that share one rank's operations; 0 divides the cores among the ranks.
     pub threads: usize,
 }
 
 impl Default for ParallelSettings {
     fn default() -> Self {
-        Self { pipeline: 4, slices: 8, chunks: 1, schedule: "slimpipe".to_owned(), threads: 0 }
+        let schedule = "slimpipe".to_owned();
+        Self { pipeline: 4, slices: 8, chunks: 1, schedule, vocabulary: None, threads: 0 }
     }
 }
 

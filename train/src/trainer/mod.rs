@@ -260,6 +260,7 @@ impl Run<'_> {
         let Some(Output { run, .. }) = self.output else { return Ok(None) };
         let mut config = self.job.config.clone();
         config.data.tokens = Some(self.tokens.len());
+        config.parallel.vocabulary = Some(self.job.schedule.vocabulary());
         run.write_config(&config)?;
         NewFile::write_all(&run.schedule(), dump(&self.job.schedule).as_bytes())?;
         MetricsFile::open(&run.metrics(), self.done()).map(Some)
