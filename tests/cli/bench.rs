@@ -64,6 +64,53 @@ fn bench_bubble_prints_measured_and_expected() {
 }
 
 #[test]
+fn bench_simulate_finds_the_memory_of_the_executed_step() {
+    for schedule in [
+        "slimpipe",
+        "slimpipe -v 2",
+        "slimpipe -p 1 -v 2",
+        "gpipe -n 1 -m 3",
+        "1f1b -n 1 -m 3",
+        "interleaved-1f1b -n 1 -v 2",
+        "terapipe -n 4",
+        "seq1f1b -n 4",
+        "seq1f1b-balanced -n 5",
+        "zb-h1 -n 1 -m 3",
+    ] {
+        let words = format!("bench simulate --seq 320 --layers 4 --pairs 1 --schedule {schedule}");
+        let line = line(&words);
+        for key in ["simulated_s", "executed_s", "difference_percent"] {
+            assert!(line[key].is_f64(), "{key}: {line}");
+        }
+        let ranks = line["memory"].as_array().unwrap();
+        assert_eq!(ranks.len() as u64, line["p"].as_u64().unwrap(), "{line}");
+        for rank in ranks {
+            let difference = rank["difference_percent"].as_f64().unwrap();
+            assert!(difference.abs() <= 2.0, "{schedule}: {line}");
+            let parts = |of: &str| -> u64 {
+                rank[of].as_object().unwrap().values().filter_map(Value::as_u64).sum()
+            };
+            for of in ["simulated", "executed"] {
+                assert_eq!(parts(of), rank[format!("{of}_bytes")], "{schedule}: {line}");
+            }
+            assert!(rank["executed"]["activations"].as_u64() > Some(1 << 20), "{line}");
+        }
+    }
+}
+
+#[test]
+fn bench_simulate_refuses_what_cannot_be_measured() {
+    let scene = Scene::new();
+    scene.refuse("bench simulate --pairs 0", &["--pairs"]);
+    scene.refuse(
+        "bench simulate --schedule zb-v",
+        &["--schedule", "zb-v is verified and simulated only"],
+    );
+    scene.refuse("bench simulate --schedule zb-h1", &["parallel.slices to 1"]);
+    scene.refuse("bench simulate --seq 30", &["32"]);
+}
+
+#[test]
 fn bench_bubble_refuses_what_cannot_be_measured() {
     let scene = Scene::new();
     scene.refuse("bench bubble -p 100000 --work 1", &["--pipeline"]);

@@ -93,7 +93,7 @@ pub enum ScheduleError {
         kind: &'static str,
     },
     /// A schedule that exists on paper only.
-    #[error("schedule {kind} is verified and simulated only; ranks run {executed}")]
+    #[error("{kind} is verified and simulated only; ranks run {executed}")]
     NotExecuted {
         /// The schedule.
         kind: &'static str,

@@ -44,6 +44,13 @@ pub trait Costs {
         Link::default()
     }
 
+    /// What `rank` holds for the message of the sending `action`, from then until its receiver has
+    /// taken it.
+    fn message(&self, rank: u32, action: Action) -> Held {
+        let _ = (rank, action);
+        Held::NONE
+    }
+
     /// What `rank` holds before and after all steps.
     fn resident(&self, rank: u32) -> Held {
         let _ = rank;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::collective::Meetings;
 use super::exchange::Layered;
+use super::ledger::Ledger;
 use super::mail::{Inbox, Kind, Wait};
 use super::{Costs, Held, Outcome, RankOutcome, Span};
 use crate::schedule::{Action, Schedule, ScheduleError};
@@ -84,7 +85,7 @@ pub(super) struct Rank<I> {
     /// When the action at hand began.
     began: f64,
     in_flight: u64,
-    held: Held,
+    pub ledger: Ledger,
     pub outcome: RankOutcome,
 }
 
@@ -102,26 +103,19 @@ impl<I: Iterator<Item = Action>> Rank<I> {
             layered: Layered::default(),
             began: 0.0,
             in_flight: 0,
-            held,
-            outcome: RankOutcome { peak: held, ..RankOutcome::default() },
+            ledger: Ledger::new(held),
+            outcome: RankOutcome::default(),
         }
     }
 
     fn outcome(self) -> RankOutcome {
-        RankOutcome { end: self.clock, ..self.outcome }
+        RankOutcome { end: self.clock, peak: self.ledger.peak(), ..self.outcome }
     }
 
     /// Computes for so long.
     pub fn work(&mut self, seconds: f64) {
         self.clock += seconds;
         self.outcome.busy += seconds;
-    }
-
-    fn hold(&mut self, change: &Held) {
-        self.held.add(change);
-        if self.held.total() > self.outcome.peak.total() {
-            self.outcome.peak = self.held;
-        }
     }
 }
 
@@ -165,12 +159,8 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
         let goes_on = match action {
             Action::RecvActivation { from, .. } => self.receive(rank, from, Kind::Activation),
             Action::RecvGradient { from, .. } => self.receive(rank, from, Kind::Gradient),
-            Action::SendActivation { to, .. } => {
-                self.send(rank, to, Kind::Activation, self.costs.link(rank, to, action))
-            }
-            Action::SendGradient { to, .. } => {
-                self.send(rank, to, Kind::Gradient, self.costs.link(rank, to, action))
-            }
+            Action::SendActivation { to, .. } => self.send(rank, to, Kind::Activation, action),
+            Action::SendGradient { to, .. } => self.send(rank, to, Kind::Gradient, action),
             Action::VocabEmbed(_) | Action::VocabHead(_) | Action::VocabEmbedBackward(_) => {
                 self.meet(rank, action)
             }
@@ -186,7 +176,7 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
                 self.await_reductions(rank);
                 if !std::mem::replace(&mut self.ranks[rank as usize].announced, true) {
                     // There is one in a step: it finds room.
-                    self.send(rank, peer, Kind::Tied, self.costs.link(rank, peer, action));
+                    self.send(rank, peer, Kind::Tied, action);
                 }
                 self.receive(rank, peer, Kind::Tied)
             }
@@ -211,16 +201,16 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
                 state.outcome.in_flight_peak = state.outcome.in_flight_peak.max(state.in_flight);
             }
             let begin = self.costs.begin(rank, action);
-            state.hold(&begin);
             state.began = state.clock;
+            state.ledger.change(state.began, begin);
         }
         if !self.pass_time(rank, action) {
             return false;
         }
         let end = self.costs.end(rank, action);
         let state = &mut self.ranks[rank as usize];
-        let held = state.held;
-        state.hold(&end);
+        let held = state.ledger.held();
+        state.ledger.change(state.clock, end);
         if let Action::Backward(_) | Action::BackwardWeight(_) = action {
             state.in_flight -= 1;
         }

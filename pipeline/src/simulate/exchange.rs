@@ -2,7 +2,7 @@
 
 use super::engine::World;
 use super::mail::Kind;
-use super::{Costs, Watch};
+use super::{Costs, Held, Watch};
 use crate::schedule::Action;
 use crate::schedule::exchange::{LayerStep, Roles, unit_steps};
 
@@ -169,6 +169,6 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
 
     fn ship(&mut self, rank: u32, to: u32, action: Action, what: Shipment) -> bool {
         let link = self.costs.exchange_link(rank, to, action, what);
-        self.send(rank, to, Kind::Exchange(what), link)
+        self.post(rank, to, Kind::Exchange(what), link, Held::NONE)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::engine::World;
-use super::{Costs, Link, Shipment};
+use super::{Costs, Held, Link, Shipment};
 use crate::schedule::Action;
 
 /// What a queue carries.
@@ -27,8 +27,8 @@ impl Kind {
 pub(super) struct Inbox {
     from: u32,
     kind: Kind,
-    /// When each that nobody has taken arrives.
-    arrivals: VecDeque<f64>,
+    /// When each that nobody has taken arrives, and whether its sender holds anything for it.
+    arrivals: VecDeque<(f64, bool)>,
     /// When each place became free; a place that was never used is free from the start.
     places: VecDeque<f64>,
     unused: usize,
@@ -46,8 +46,15 @@ pub(super) enum Wait {
 }
 
 impl<I: Iterator<Item = Action>, C: Costs, W> World<'_, I, C, W> {
-    /// Sends a message that costs `link`; false if there is no room for it yet.
-    pub fn send(&mut self, rank: u32, to: u32, kind: Kind, link: Link) -> bool {
+    /// Sends the message of an action; false if there is no room for it yet.
+    pub fn send(&mut self, rank: u32, to: u32, kind: Kind, action: Action) -> bool {
+        let (link, bytes) = (self.costs.link(rank, to, action), self.costs.message(rank, action));
+        self.post(rank, to, kind, link, bytes)
+    }
+
+    /// Sends a message that costs `link`, for which the rank holds `bytes` until it is taken; false if
+    /// there is no room for it yet.
+    pub fn post(&mut self, rank: u32, to: u32, kind: Kind, link: Link, bytes: Held) -> bool {
         let inbox = self.inbox(to, rank, kind);
         let free = match (kind.is_bounded(), inbox.unused) {
             (false, _) => Some(0.0),
@@ -66,7 +73,11 @@ impl<I: Iterator<Item = Action>, C: Costs, W> World<'_, I, C, W> {
         state.engine = state.engine.max(state.clock) + link.occupied;
         state.outcome.sending += link.occupied;
         let arrival = state.engine + link.latency;
-        self.inbox(to, rank, kind).arrivals.push_back(arrival);
+        let is_held = bytes != Held::NONE;
+        if is_held {
+            state.ledger.send(state.clock, to, arrival, bytes);
+        }
+        self.inbox(to, rank, kind).arrivals.push_back((arrival, is_held));
         self.wake(to, Wait::Message(rank, kind));
         true
     }
@@ -75,13 +86,16 @@ impl<I: Iterator<Item = Action>, C: Costs, W> World<'_, I, C, W> {
     pub fn receive(&mut self, rank: u32, from: u32, kind: Kind) -> bool {
         let arrival = self.inbox(rank, from, kind).arrivals.pop_front();
         let state = &mut self.ranks[rank as usize];
-        let Some(arrival) = arrival else {
+        let Some((arrival, is_held)) = arrival else {
             state.waiting = Some(Wait::Message(from, kind));
             return false;
         };
         state.clock = state.clock.max(arrival);
+        let now = state.clock;
+        if is_held {
+            self.ranks[from as usize].ledger.taken(rank, arrival, now);
+        }
         if kind.is_bounded() {
-            let now = state.clock;
             self.inbox(rank, from, kind).places.push_back(now);
             self.wake(from, Wait::Room(rank, kind));
         }

@@ -19,6 +19,7 @@ mod collective;
 mod costs;
 mod engine;
 mod exchange;
+mod ledger;
 mod mail;
 mod memory;
 mod outcome;

@@ -56,6 +56,6 @@ pub struct Span {
     pub begin: f64,
     /// When it ended.
     pub end: f64,
-    /// What the rank held meanwhile.
+    /// What the rank held meanwhile, apart from messages.
     pub held: Held,
 }

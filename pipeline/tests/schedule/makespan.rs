@@ -2,7 +2,9 @@
 
 use crate::sample::{every_schedule, schedule};
 use slimpipe_pipeline::schedule::{Action, Formulas, Schedule, ScheduleKind, Unit, verify};
-use slimpipe_pipeline::simulate::{Costs, Equal, Link, Outcome, Span, simulate, simulate_programs};
+use slimpipe_pipeline::simulate::{
+    Category, Costs, Equal, Held, Link, Outcome, Span, simulate, simulate_programs,
+};
 
 const COSTS: Equal = Equal { forward: 1.0, backward: 2.0 };
 
@@ -59,6 +61,56 @@ fn reductions_over_data_ranks_go_on_beside_later_backwards() {
         let slow = simulate(&schedule, &Reducing(100.0)).unwrap().makespan;
         assert!(slow <= alone + 100.0 * f64::from(v), "{schedule:?}: {slow}");
     }
+}
+
+/// Units take longer on rank 1 than on rank 0. A forward leaves 100 bytes until its backward ends, and
+/// needs 7 more; its message is 10.
+struct SlowSecond;
+
+impl Costs for SlowSecond {
+    fn seconds(&self, rank: u32, action: Action) -> f64 {
+        if rank == 0 { COSTS.seconds(rank, action) } else { 3.0 * COSTS.seconds(rank, action) }
+    }
+
+    fn message(&self, _: u32, action: Action) -> Held {
+        let sends = matches!(action, Action::SendActivation { .. });
+        Held::of(Category::Transient, if sends { 10 } else { 0 })
+    }
+
+    fn resident(&self, _: u32) -> Held {
+        Held::of(Category::Parameters, 1000)
+    }
+
+    fn begin(&self, _: u32, action: Action) -> Held {
+        let forward = Held::of(Category::Activations, 100).with(Category::Transient, 7);
+        if matches!(action, Action::Forward(_)) { forward } else { Held::NONE }
+    }
+
+    fn end(&self, _: u32, action: Action) -> Held {
+        match action {
+            Action::Forward(_) => Held::of(Category::Transient, -7),
+            Action::Backward(_) => Held::of(Category::Activations, -100),
+            _ => Held::NONE,
+        }
+    }
+}
+
+#[test]
+fn memory_is_counted_by_category_and_messages_until_they_are_taken() {
+    let schedule = schedule(ScheduleKind::GPipe, 2, 1, 3, 1);
+    let peaks = |capacity| {
+        let programs = (0..2).map(|rank| schedule.program(rank));
+        let found = simulate_programs(programs, capacity, &SlowSecond, &mut ()).unwrap();
+        let of = |held: Held| {
+            [Category::Parameters, Category::Activations, Category::Transient]
+                .map(|of| held.get(of))
+        };
+        [0, 1].map(|rank: usize| of(found.ranks[rank].peak))
+    };
+    // Rank 1 takes messages at 1, 4 and 7; rank 0 could send them at 1, 2 and 3.
+    let second = [1000, 300, 7];
+    assert_eq!(peaks(1), [[1000, 300, 17], second], "the second waits while the third is made");
+    assert_eq!(peaks(2), [[1000, 300, 20], second], "the second and the third wait");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 mod bubble;
 mod memory;
+mod meter;
 mod simulate;
 mod train;
 
-use anyhow::Context;
 use slimpipe::prelude::*;
 
 /// What can be measured.
@@ -17,7 +17,7 @@ pub enum Bench {
     Bubble(bubble::Args),
     /// The longest context that trains under a memory limit, by schedule.
     Reach(memory::Args),
-    /// A step simulated with measured units against the same step executed.
+    /// A step simulated with measured units against the same step executed: time, memory peaks.
     Simulate(simulate::Args),
 }
 
@@ -56,7 +56,7 @@ impl Size {
             ranks as usize <= cores,
             "{ranks} ranks on {cores} cores would wait for cores, not for each other; lower --pipeline"
         );
-        kind.expect_executed().context("--schedule")?;
+        kind.expect_executed().map_err(|error| anyhow::anyhow!("--schedule: {error}"))?;
         Ok(Schedule::new(kind, ranks, self.slices, self.microbatches, self.chunks)?)
     }
 }

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use slimpipe::allocator::MemoryStats;
 use slimpipe::pipeline::execute::{self, Work};
 use slimpipe::pipeline::schedule::{Action, Unit};
-use slimpipe::pipeline::simulate::{Costs, simulate};
+use slimpipe::pipeline::simulate::{Category, Costs, Held, RankOutcome, simulate};
 use slimpipe::prelude::*;
 use slimpipe::train::flops::token_cost;
 use slimpipe::train::hub::LlamaConfig;
 use slimpipe::train::model::{LlamaStage, Source};
 
+use super::meter::{self, Meter};
 use super::{Size, median};
 
 /// Arguments of `bench simulate`.
@@ -33,18 +35,25 @@ pub struct Args {
     pairs: usize,
 }
 
-/// What one rank did in one step: when, and how long each unit took.
+/// What one rank did in one step: when, how long each unit took, what it held.
 struct Measured {
     extent: (Duration, Duration),
     units: Vec<(Action, f64)>,
+    memory: meter::State,
+    stats: MemoryStats,
 }
 
 impl Measured {
-    fn of<S: Stage>(pipeline: &Pipeline<S>, extent: (Duration, Duration)) -> Self {
+    fn of<S: Stage>(
+        pipeline: &Pipeline<S>,
+        extent: (Duration, Duration),
+        memory: meter::State,
+    ) -> Self {
         let spans = pipeline.timeline().spans().iter();
         let units = spans
             .filter_map(|span| Some((action(span.work)?, (span.end - span.start).as_secs_f64())));
-        Self { extent, units: units.collect() }
+        let stats = pipeline.memory().stats();
+        Self { extent, units: units.collect(), memory, stats }
     }
 }
 
@@ -58,9 +67,13 @@ fn action(work: Work) -> Option<Action> {
     }
 }
 
-/// Units cost what they did in the measured steps: the median over steps and microbatches, for each
-/// rank, slice and chunk.
-struct MeasuredCosts(HashMap<(u32, Action), f64>);
+/// Units cost what they did in the measured steps, for each rank, slice and chunk: seconds are the
+/// median over steps and microbatches, bytes those of the first microbatch of one step.
+struct MeasuredCosts<'a> {
+    seconds: HashMap<(u32, Action), f64>,
+    /// By rank.
+    memory: Vec<&'a meter::State>,
+}
 
 /// The same unit of the first microbatch.
 fn in_first_microbatch(action: Action) -> Action {
@@ -74,21 +87,39 @@ fn in_first_microbatch(action: Action) -> Action {
     }
 }
 
-impl MeasuredCosts {
-    fn of<'a>(steps: impl Iterator<Item = &'a Vec<Measured>>) -> Self {
+impl<'a> MeasuredCosts<'a> {
+    fn of(steps: impl Iterator<Item = &'a Vec<Measured>> + Clone) -> Self {
+        let memory = steps.clone().next().into_iter().flatten().map(|rank| &rank.memory).collect();
         let mut all: HashMap<_, Vec<f64>> = HashMap::new();
         for (rank, measured) in steps.flat_map(|ranks| (0..).zip(ranks)) {
             for &(action, seconds) in &measured.units {
                 all.entry((rank, in_first_microbatch(action))).or_default().push(seconds);
             }
         }
-        Self(all.into_iter().map(|(key, seconds)| (key, median(seconds))).collect())
+        let medians = all.into_iter().map(|(key, seconds)| (key, median(seconds)));
+        Self { seconds: medians.collect(), memory }
     }
 }
 
-impl Costs for MeasuredCosts {
+impl Costs for MeasuredCosts<'_> {
     fn seconds(&self, rank: u32, action: Action) -> f64 {
-        self.0.get(&(rank, in_first_microbatch(action))).copied().unwrap_or(0.0)
+        self.seconds.get(&(rank, in_first_microbatch(action))).copied().unwrap_or(0.0)
+    }
+
+    fn resident(&self, rank: u32) -> Held {
+        self.memory[rank as usize].live
+    }
+
+    fn begin(&self, rank: u32, action: Action) -> Held {
+        self.memory[rank as usize].change(action).begin()
+    }
+
+    fn end(&self, rank: u32, action: Action) -> Held {
+        self.memory[rank as usize].change(action).end()
+    }
+
+    fn message(&self, rank: u32, action: Action) -> Held {
+        self.memory[rank as usize].message(action)
     }
 }
 
@@ -122,7 +153,8 @@ fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>
     let origin = Instant::now();
     let by_rank = launch(args.size.pipeline, schedule.channel_capacity(), |comm| {
         let _team = team::enter(1).map_err(execute::Error::from)?;
-        let memory = Memory::builder(comm.rank()).build();
+        let meter = Meter::new(comm.size() == 1);
+        let memory = Memory::builder(comm.rank()).adaptor(meter.clone()).build();
         let build =
             |spec: &StageSpec| LlamaStage::new(&model, spec, &Source::Random(1), DType::F32);
         let size = (args.layers, slices.clone());
@@ -132,9 +164,11 @@ fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>
         // The first step warms caches and commits memory.
         for step in 0..=2 * args.pairs {
             pipeline.comm().barrier().map_err(execute::Error::from)?;
+            meter.read();
+            pipeline.memory().reset_peaks();
             let report = pipeline.step(&batch)?;
             if step > 0 {
-                steps.push(Measured::of(&pipeline, report.extent));
+                steps.push(Measured::of(&pipeline, report.extent, meter.read()));
             }
         }
         Ok::<_, slimpipe::train::Error>(steps)
@@ -152,6 +186,29 @@ fn makespan(ranks: &[Measured]) -> f64 {
     (end - begin).as_secs_f64()
 }
 
+/// A rank's peak in the simulated step beside the highest in the executed ones.
+fn compare_memory(simulated: &RankOutcome, executed: &Measured) -> Value {
+    let by_category = |held: &Held| -> Map<String, Value> {
+        let bytes = Category::ALL.map(|category| (category.name().to_owned(), held.get(category)));
+        bytes
+            .into_iter()
+            .filter(|(_, bytes)| *bytes != 0)
+            .map(|(name, bytes)| (name, bytes.into()))
+            .collect()
+    };
+    let (total, active) = (simulated.peak.total(), executed.stats.total.active.peak);
+    json!({"simulated_bytes": total,
+           "executed_bytes": active,
+           "difference_percent": difference_percent(total as f64, active as f64),
+           "simulated": by_category(&simulated.peak),
+           "executed": by_category(&executed.memory.peak),
+           "committed_bytes": executed.stats.total.reserved.peak})
+}
+
+fn difference_percent(simulated: f64, executed: f64) -> f64 {
+    100.0 * (simulated / executed - 1.0)
+}
+
 /// Measures units in every other step, simulates a step with them, and compares with the rest.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.pairs > 0, "--pairs must be at least 1");
@@ -160,14 +217,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let steps = execute(args, &schedule)?;
     let costs = MeasuredCosts::of(steps.iter().step_by(2));
     let simulated = simulate(&schedule, &costs)?;
-    let executed = median(steps.iter().skip(1).step_by(2).map(|ranks| makespan(ranks)).collect());
+    let others = || steps.iter().skip(1).step_by(2);
+    let executed = median(others().map(|ranks| makespan(ranks)).collect());
+    let most = |rank: usize| {
+        others().map(|ranks| &ranks[rank]).max_by_key(|rank| rank.stats.total.active.peak)
+    };
+    let memory = simulated.ranks.iter().enumerate();
+    let memory: Vec<Value> = memory
+        .filter_map(|(rank, simulated)| Some(compare_memory(simulated, most(rank)?)))
+        .collect();
     println!(
         "{}",
         json!({"schedule": schedule.kind().name(), "p": p, "n": n, "m": m, "v": v,
                "simulated_s": simulated.makespan,
                "executed_s": executed,
-               "difference_percent": 100.0 * (simulated.makespan / executed - 1.0),
-               "simulated_bubble_percent": 100.0 * simulated.bubble()})
+               "difference_percent": difference_percent(simulated.makespan, executed),
+               "simulated_bubble_percent": 100.0 * simulated.bubble(),
+               "memory": memory})
     );
     Ok(())
 }
