@@ -93,7 +93,7 @@ impl Config {
     pub fn absolute(&self) -> Result<Self> {
         let mut config = self.clone();
         let Self { data, model, memory, .. } = &mut config;
-        let folders = (&mut model.path).into_iter().chain(&mut memory.offload_folder);
+        let folders = model.path.iter_mut().chain(&mut memory.offload_folder);
         for path in data.paths.iter_mut().chain(&mut data.tokenizer).chain(folders) {
             *path = std::path::absolute(&*path).map_err(Error::io("find", path))?;
         }

@@ -127,7 +127,7 @@ impl State {
             let dk = wire.receive(of, Tensor::KeyGradient(slice), *shape.shape(), DType::F32)?;
             let dv = wire.receive(of, Tensor::ValueGradient(slice), *shape.shape(), DType::F32)?;
             drop(shape);
-            GradRows { grad: &mut **grad, rows }.add(&dk, &dv)?;
+            GradRows { grad, rows }.add(&dk, &dv)?;
         }
         let (shape, dtype) = (*gradient.shape(), gradient.dtype());
         let part = wire.receive(of, Tensor::QueryGradient, shape, dtype)?;
