@@ -80,7 +80,7 @@ impl Work {
             Self::VocabEmbed(unit) => of("embed", unit),
             Self::VocabHead(unit) => of("head", unit),
             Self::VocabShare(unit) => of("share head", unit),
-            Self::VocabEmbedBackward(unit) => of("embed grad", unit),
+            Self::VocabEmbedBackward(unit) => of("embed backward", unit),
             Self::ReduceTied => "reduce tied".to_owned(),
         }
     }
