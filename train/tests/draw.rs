@@ -45,7 +45,8 @@ fn ranks_that_help_without_a_unit_are_drawn() {
 }
 
 fn span(work: Work, start: u64, end: u64) -> Span {
-    Span { work, start: Duration::from_millis(start), end: Duration::from_millis(end) }
+    let (start, end) = (Duration::from_millis(start), Duration::from_millis(end));
+    Span { work, start, end, held: 0 }
 }
 
 /// Two ranks; the forward of the second comes in two pieces.
@@ -80,18 +81,34 @@ fn measured_spans_begin_at_zero_and_units_are_in_flight_from_their_first_piece_t
 }
 
 #[test]
-fn a_timeline_is_read_as_it_was_written() {
-    let chart = measured();
+fn a_timeline_is_read_as_it_was_written_with_and_without_bytes() {
+    is_read_as_written(&measured());
+    let unit = Unit { microbatch: 0, slice: 0, chunk: 0 };
+    let mut spans = [span(Work::Forward(unit), 100, 110), span(Work::Backward(unit), 150, 170)];
+    (spans[0].held, spans[1].held) = (3 << 20, 1 << 20);
+    let chart = Chart::measured("run".to_owned(), vec![portable(&spans)]);
+    assert!(chart.is_in_bytes);
+    assert_eq!(chart.ranks[0].peak(), 3145728.0);
+    is_read_as_written(&chart);
+}
+
+fn is_read_as_written(chart: &Chart) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("timeline.json");
-    std::fs::write(&path, perfetto(std::slice::from_ref(&chart)).to_string()).unwrap();
+    std::fs::write(&path, perfetto(std::slice::from_ref(chart)).to_string()).unwrap();
     let found = Chart::read(&path).unwrap();
     let outline = |chart: &Chart| -> Vec<Vec<(String, i64, i64)>> {
         let micros = |at: f64| (1e6 * at).round() as i64;
         let of = |bar: &Bar| (bar.label.clone(), micros(bar.begin), micros(bar.end));
         chart.ranks.iter().map(|row| row.bars.iter().map(of).collect()).collect()
     };
-    assert_eq!(outline(&found), outline(&chart));
+    assert_eq!(outline(&found), outline(chart));
+    let held = |chart: &Chart| -> Vec<Vec<(i64, f64)>> {
+        let micros = |(at, held): &(f64, f64)| ((1e6 * at).round() as i64, *held);
+        chart.ranks.iter().map(|row| row.held.iter().map(micros).collect()).collect()
+    };
+    assert_eq!(held(&found), held(chart));
+    assert_eq!(found.is_in_bytes, chart.is_in_bytes);
 }
 
 #[test]
@@ -107,7 +124,7 @@ fn what_is_no_timeline_is_refused() {
         ("", "EOF"),
         ("{}", "traceEvents"),
         (r#"{"traceEvents": []}"#, "no spans"),
-        (&*span("123456789", "1"), "track 123456789"),
+        (&*span("123456789", "1"), "rank 61728394"),
         (&*span("0", "-1"), "no duration"),
     ] {
         std::fs::write(&path, text).unwrap();

@@ -133,10 +133,10 @@ impl<S: Stage> Pipeline<S> {
             travel,
             schedule,
             comm,
+            timeline: Timeline::new(origin).watching(&memory),
             memory,
             stages,
             slices,
-            timeline: Timeline::new(origin),
             exchange,
             vocabulary,
         })

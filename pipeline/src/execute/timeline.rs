@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use slimpipe_allocator::Memory;
+
 use crate::schedule::Unit;
 
 /// What a span of time was spent on.
@@ -95,26 +97,35 @@ pub struct Span {
     pub start: Duration,
     /// When it ended.
     pub end: Duration,
+    /// Bytes of the rank's memory that were in use when it ended; 0 if the timeline watches none.
+    pub held: u64,
 }
 
 /// The spans of one rank in the order they happened; they never overlap.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Timeline {
     origin: Instant,
     spans: Vec<Span>,
+    memory: Option<Memory>,
 }
 
 impl Timeline {
     /// An empty timeline; `origin` should be the same on all ranks.
     pub fn new(origin: Instant) -> Self {
-        Self { origin, spans: Vec::new() }
+        Self { origin, spans: Vec::new(), memory: None }
+    }
+
+    /// The same, which also notes how much of `memory` is in use.
+    pub fn watching(self, memory: &Memory) -> Self {
+        Self { memory: Some(memory.clone()), ..self }
     }
 
     /// Runs `f` and records it as `work`.
     pub fn record<R>(&mut self, work: Work, f: impl FnOnce() -> R) -> R {
         let start = self.origin.elapsed();
         let result = f();
-        self.spans.push(Span { work, start, end: self.origin.elapsed() });
+        let held = self.memory.as_ref().map_or(0, |memory| memory.stats().total.active.current);
+        self.spans.push(Span { work, start, end: self.origin.elapsed(), held });
         result
     }
 
@@ -125,13 +136,13 @@ impl Timeline {
 
     /// Cuts the last span around `spans`, which happened in it, in order.
     pub(super) fn interrupt(&mut self, spans: Vec<Span>) {
-        let Some(Span { work, mut start, end }) = self.spans.pop() else { return };
+        let Some(whole @ Span { mut start, held, .. }) = self.spans.pop() else { return };
         for span in spans {
-            self.spans.push(Span { work, start, end: span.start });
+            self.spans.push(Span { start, end: span.start, ..whole });
             start = span.end;
-            self.spans.push(span);
+            self.spans.push(Span { held, ..span });
         }
-        self.spans.push(Span { work, start, end });
+        self.spans.push(Span { start, ..whole });
     }
 
     /// What was recorded.

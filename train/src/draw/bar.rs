@@ -29,7 +29,7 @@ impl Kind {
         (Self::BackwardInput, &["I"]),
         (Self::BackwardWeight, &["W"]),
         (Self::Help, &["attend for", "help"]),
-        (Self::Vocabulary, &["embed", "head", "embed backward"]),
+        (Self::Vocabulary, &["embed", "head", "embed grad"]),
     ];
 
     /// Whether the rank computes.
@@ -74,7 +74,7 @@ impl Bar {
             Action::Help(_) => ("help", None),
             Action::VocabEmbed(unit) => ("embed", Some(unit)),
             Action::VocabHead(unit) => ("head", Some(unit)),
-            Action::VocabEmbedBackward(unit) => ("embed backward", Some(unit)),
+            Action::VocabEmbedBackward(unit) => ("embed grad", Some(unit)),
             _ => return None,
         };
         let label = unit.map_or(words.to_owned(), |Unit { microbatch, slice, chunk }| {

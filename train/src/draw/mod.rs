@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use slimpipe_pipeline::schedule::Unit;
 
 pub use bar::{Bar, Kind};
-pub use measured::{ReadError, portable};
+pub use measured::{Portable, ReadError, portable};
 pub use page::{TooLarge, page};
 pub use perfetto::perfetto;
 pub use simulated::simulated;

@@ -30,7 +30,7 @@ pub fn perfetto(charts: &[Chart]) -> Value {
             let held = if chart.is_in_bytes { "bytes" } else { "units in flight" };
             let name = format!("rank {rank} {held}");
             for (at, amount) in &row.held {
-                let args = json!({held: amount});
+                let args = json!({"rank": rank, held: amount});
                 events.push(json!({"ph": "C", "name": name, "pid": process, "ts": at * micros, "args": args}));
             }
         }

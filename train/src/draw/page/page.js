@@ -13,12 +13,21 @@ const style = name => getComputedStyle(document.documentElement).getPropertyValu
 
 const colour = ([kind, microbatch]) =>
   kind === 6 ? style("--faint") : kind === 4 ? "#999999" : kind === 5 ? "#5b3fa0" : HUES[Math.max(microbatch, 0) % HUES.length];
-const rankHue = (rank, count) => `hsl(${215 - 190 * (count > 1 ? rank / (count - 1) : 0)} 75% ${dark.matches ? 62 : 42}%)`;
+// From viridis: its lightness alone tells ranks apart. The brightest end is dull on white paper.
+const RANKS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+function rankHue(rank, count) {
+  const share = count > 1 ? rank / (count - 1) : 0, at = (dark.matches ? 1 + 3 * share : 3.2 * share);
+  const low = Math.min(Math.floor(at), 3), mix = RANKS[low].map((c, i) => c + (RANKS[low + 1][i] - c) * (at - low));
+  return `rgb(${mix.map(Math.round).join(" ")})`;
+}
 
 function time(chart, t) {
   if (!chart.seconds) return String(+t.toPrecision(6));
   return t >= 1 ? `${t.toFixed(3)} s` : t >= 1e-3 ? `${(t * 1e3).toFixed(3)} ms` : `${(t * 1e6).toFixed(1)} µs`;
 }
+// Times on the axis are round: without the zeros at their end.
+const tick = (chart, t) =>
+  time(chart, t).replace(/^0\S* .*$|\.0+(?= |$)|(\.\d*?)0+(?= |$)/, (found, kept) => (found[0] === "0" ? "0" : kept || ""));
 function amount(chart, x) {
   if (!chart.bytes) return `${x} units in flight`;
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -75,7 +84,7 @@ for (const kind of [...used].sort()) {
   box.style.opacity = STRENGTH[kind];
   span.append(KINDS[kind]);
 }
-if (used.size) element("span", "one hue per microbatch", document.getElementById("legend"));
+if (used.size) element("span", "one hue per microbatch; lines: what ranks hold, the first darkest", document.getElementById("legend"));
 
 function draw(chart) {
   const canvas = chart.canvas, ratio = devicePixelRatio || 1, width = canvas.clientWidth;
@@ -147,7 +156,7 @@ function draw(chart) {
   const step = nice((view.to - view.from) / Math.max(2, width / 140));
   for (let t = Math.ceil(view.from / step) * step; t <= view.to; t += step) {
     g.fillRect(x(t), bottom, 1, 4);
-    g.fillText(time(chart, t), x(t) + 3, bottom + 11);
+    g.fillText(tick(chart, t), x(t) + 3, bottom + 11);
   }
 }
 function nice(step) {
