@@ -25,6 +25,8 @@ enum What {
     Bench(cli::bench::Bench),
     /// Run a schedule on paper: its time, its bubble, its units in flight.
     Simulate(cli::simulate::Args),
+    /// Find out what a training run would hold and how fast it would be, and with which settings.
+    Plan(cli::plan::Args),
     /// Say what this machine offers.
     Doctor,
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         What::Eval(args) => cli::eval::run(&args),
         What::Bench(bench) => cli::bench::run(bench),
         What::Simulate(args) => cli::simulate::run(&args),
+        What::Plan(args) => cli::plan::run(&args),
         What::Doctor => cli::doctor::run(),
     };
     match result {

@@ -7,6 +7,7 @@ mod folders;
 mod interrupted;
 mod memory;
 mod models;
+mod plan;
 mod settings;
 mod simulate;
 mod support;

@@ -48,6 +48,8 @@ pub struct Gpu {
     pub memory_gb_per_s: f64,
     /// The share of it that elementwise kernels reach.
     pub memory_efficiency: f64,
+    /// Streaming multiprocessors: tiles of attention that run at once.
+    pub processors: u32,
     /// What the driver and libraries keep for themselves, GiB.
     pub runtime_gib: f64,
 }
@@ -147,6 +149,7 @@ impl Hardware {
             ("gpu.peak_tflops", peak, 1.0, 100_000.0),
             ("gpu.memory_gb_per_s", gpu.memory_gb_per_s, 10.0, 1e6),
             ("gpu.memory_efficiency", gpu.memory_efficiency, 0.01, 1.0),
+            ("gpu.processors", f64::from(gpu.processors), 1.0, 100_000.0),
             ("gpu.runtime_gib", gpu.runtime_gib, 0.0, gpu.memory_gib),
             ("products.tflops", products.tflops, 0.01, peak),
             ("products.half", products.half, 0.0, 1e6),

@@ -43,6 +43,7 @@ impl Config {
     /// Whatever cannot be, named by its setting.
     pub fn resolve(&self) -> Result<Job> {
         self.check_recipe()?;
+        self.check_built()?;
         if let Some(path) = self.data.tokenizer.as_ref().filter(|path| !path.is_file()) {
             let what = format!("there is no file {}; name a tokenizer.json", path.display());
             return Err(Error::setting("data.tokenizer", what));

@@ -3,6 +3,7 @@
 //! What is unknown is an error with a suggestion, what has the wrong type an error that names the
 //! setting. [`Config::resolve`] then checks everything that can be checked before anything runs.
 
+mod built;
 mod bytes;
 mod edit;
 mod job;

@@ -37,6 +37,10 @@ pub struct ModelSettings {
     pub rms_norm_eps: f64,
     /// Whether the output layer is the embedding's table.
     pub tie_word_embeddings: bool,
+    /// Experts in each layer; 0 in a model without.
+    pub num_local_experts: u32,
+    /// Experts that each token goes through.
+    pub num_experts_per_tok: u32,
 }
 
 impl Default for ModelSettings {
@@ -53,6 +57,8 @@ impl Default for ModelSettings {
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-5,
             tie_word_embeddings: false,
+            num_local_experts: 0,
+            num_experts_per_tok: 0,
         }
     }
 }
@@ -171,6 +177,14 @@ impl Default for TrainSettings {
 pub struct ParallelSettings {
     /// Pipeline ranks, p.
     pub pipeline: u32,
+    /// Data parallel ranks, d: pipelines that share out a step's sequences.
+    pub data: u32,
+    /// Tensor parallel ranks, t.
+    pub tensor: u32,
+    /// Context parallel ranks, c.
+    pub context: u32,
+    /// Expert parallel ranks, e, of those of the data and context axes.
+    pub expert: u32,
     /// Slices per sequence, n.
     pub slices: u32,
     /// Model chunks per rank, v.
@@ -187,8 +201,18 @@ pub struct ParallelSettings {
 
 impl Default for ParallelSettings {
     fn default() -> Self {
-        let schedule = "slimpipe".to_owned();
-        Self { pipeline: 4, slices: 8, chunks: 1, schedule, vocabulary: None, threads: 0 }
+        Self {
+            pipeline: 4,
+            data: 1,
+            tensor: 1,
+            context: 1,
+            expert: 1,
+            slices: 8,
+            chunks: 1,
+            schedule: "slimpipe".to_owned(),
+            vocabulary: None,
+            threads: 0,
+        }
     }
 }
 

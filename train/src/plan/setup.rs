@@ -1,6 +1,8 @@
 //! A way to train: where everything goes, in which order it runs, and what is not kept.
 
-use slimpipe_pipeline::schedule::{Schedule, ScheduleKind};
+use std::fmt;
+
+use slimpipe_pipeline::schedule::{Exchange, Schedule, ScheduleKind};
 
 use super::{Layout, Workload};
 use crate::model::Recompute;
@@ -17,12 +19,30 @@ pub struct Setup {
     pub recompute: Recompute,
     /// The share of activations that is kept in the host's memory, 0 to 1.
     pub offload: f64,
+    /// How ranks share attention.
+    pub exchange: Exchange,
+    /// Whether all pipeline ranks share embedding, output layer and loss.
+    pub vocabulary: bool,
 }
 
 impl Setup {
-    /// Nothing computed again, nothing offloaded.
+    /// Nothing computed again, nothing offloaded, nothing shared.
     pub fn new(layout: Layout, schedule: ScheduleKind) -> Self {
-        Self { layout, schedule, recompute: Recompute::None, offload: 0.0 }
+        let (recompute, exchange) = (Recompute::None, Exchange::Off);
+        Self { layout, schedule, recompute, offload: 0.0, exchange, vocabulary: false }
+    }
+
+    /// With attention and vocabulary shared among pipeline ranks where they can be: with SlimPipe, on
+    /// several ranks; attention if there are as many slices and all stages are equal.
+    #[must_use]
+    pub fn shared(self, work: &Workload) -> Self {
+        let Layout { pipeline, slices, .. } = self.layout;
+        let vocabulary = self.schedule == ScheduleKind::SlimPipe && pipeline > 1;
+        let layers = work.model.dense.num_hidden_layers as u64;
+        let exchanges =
+            vocabulary && slices >= pipeline && layers.is_multiple_of(self.layout.stages());
+        let exchange = if exchanges { Exchange::Balanced } else { Exchange::Off };
+        Self { vocabulary, exchange, ..self }
     }
 
     /// The schedule of each pipeline.
@@ -30,12 +50,17 @@ impl Setup {
     /// # Errors
     /// The batch does not divide, or the schedule does not run this.
     pub fn schedule(&self, work: &Workload) -> Result<Schedule> {
-        let Layout { pipeline, data, slices, chunks, .. } = self.layout;
+        let Layout { context, pipeline, data, slices, chunks, .. } = self.layout;
         if !work.batch.is_multiple_of(data) {
             let what = format!("{} sequences do not divide among d={data} pipelines", work.batch);
             return Err(Error::setting("--batch", what));
         }
-        Ok(Schedule::new(self.schedule, pipeline, slices, work.batch / data, chunks)?)
+        // Context parallel ranks run the same programs too, and add their gradients.
+        let copies = data * context;
+        Ok(Schedule::new(self.schedule, pipeline, slices, work.batch / data, chunks)?
+            .with_data_ranks(copies)?
+            .with_exchange(self.exchange)?
+            .with_vocabulary(self.vocabulary)?)
     }
 
     /// Slices that pass through a chunk before the next one begins: the smallest divisor of n that
@@ -43,5 +68,18 @@ impl Setup {
     pub(super) fn group(&self) -> u32 {
         let Layout { pipeline: p, slices: n, .. } = self.layout;
         (p..=n).find(|&group| n.is_multiple_of(group)).unwrap_or(n)
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.schedule, self.layout)?;
+        if self.recompute != Recompute::None {
+            write!(f, ", recompute {}", self.recompute)?;
+        }
+        if self.offload > 0.0 {
+            write!(f, ", offload {}", self.offload)?;
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! context and expert parallelism divide what they shard.
 
 use slimpipe_pipeline::execute::StageSpec;
-use slimpipe_pipeline::schedule::Schedule;
+use slimpipe_pipeline::schedule::{Exchange, Schedule};
 
 use super::walk::walk;
 use super::{Memory, Setup, Workload};
@@ -34,7 +34,7 @@ pub fn of_rank(work: &Workload, setup: &Setup, rank: u32) -> Result<Memory> {
 }
 
 /// A rank, in the quantities that the terms are made of. Widths are elements per token.
-pub(super) struct Rank<'a> {
+pub(in crate::plan) struct Rank<'a> {
     work: &'a Workload,
     setup: &'a Setup,
     schedule: &'a Schedule,
@@ -48,7 +48,7 @@ pub(super) struct Rank<'a> {
 }
 
 impl<'a> Rank<'a> {
-    fn new(work: &'a Workload, setup: &'a Setup, schedule: &'a Schedule, rank: u32) -> Self {
+    pub fn new(work: &'a Workload, setup: &'a Setup, schedule: &'a Schedule, rank: u32) -> Self {
         let Layout { tensor, context, slices, .. } = setup.layout;
         let slice = work.context / u64::from(slices);
         let layers = work.model.dense.num_hidden_layers;
@@ -102,42 +102,58 @@ impl<'a> Rank<'a> {
         f64::from(self.work.model.mlps_per_token()) * self.work.model.dense.intermediate_size as f64
     }
 
-    fn layers(&self) -> f64 {
-        self.stages.iter().map(|stage| stage.layers.len() as f64).sum()
-    }
-
     /// The tables of the vocabulary on this rank, in weights: embedding and output layer.
-    fn tables(&self) -> f64 {
+    pub fn tables(&self) -> f64 {
         let tied = self.work.model.dense.tie_word_embeddings;
-        let first = self.stages.iter().any(StageSpec::is_first);
-        let last = self.stages.iter().any(StageSpec::is_last);
-        let own = match (first, last) {
-            (true, true) if !tied => 2.0,
-            (false, false) => 0.0,
-            _ => 1.0,
+        let both = if tied { 1.0 } else { 2.0 };
+        let Layout { tensor, pipeline, .. } = self.setup.layout;
+        let own = if self.setup.vocabulary {
+            both / f64::from(pipeline)
+        } else {
+            match (self.is_first(), self.is_last()) {
+                (true, true) => both,
+                (false, false) => 0.0,
+                _ => 1.0,
+            }
         };
-        own * self.work.model.table_weights() as f64 / f64::from(self.setup.layout.tensor)
+        own * self.work.model.table_weights() as f64 / f64::from(tensor)
     }
 
-    fn norms(&self) -> f64 {
-        let last = self.stages.iter().any(StageSpec::is_last);
-        (2.0 * self.layers() + f64::from(u8::from(last))) * self.hidden()
+    fn is_first(&self) -> bool {
+        self.stages.iter().any(StageSpec::is_first)
+    }
+
+    fn is_last(&self) -> bool {
+        self.stages.iter().any(StageSpec::is_last)
     }
 
     /// Weights of the experts on this rank; none in a model without.
-    fn experts(&self) -> f64 {
-        let (model, Layout { tensor, expert, .. }) = (&self.work.model, self.setup.layout);
-        let all = model.experts.map_or(0.0, |experts| f64::from(experts.count));
-        self.layers() * all * model.mlp_weights() as f64 / (f64::from(tensor) * f64::from(expert))
+    pub fn experts(&self) -> f64 {
+        (0..self.chunks()).map(|chunk| self.chunk_weights(chunk).1).sum()
     }
 
     /// All other weights on this rank.
-    fn shared(&self) -> f64 {
-        let model = &self.work.model;
-        let mlp = if model.experts.is_none() { model.mlp_weights() } else { 0 };
-        let sharded =
-            (model.attention_weights() + mlp) as f64 / f64::from(self.setup.layout.tensor);
-        self.layers() * (sharded + model.router_weights() as f64) + self.norms() + self.tables()
+    pub fn shared(&self) -> f64 {
+        let layers: f64 = (0..self.chunks()).map(|chunk| self.chunk_weights(chunk).0).sum();
+        let last = if self.is_last() { self.hidden() } else { 0.0 };
+        layers + last + self.tables()
+    }
+
+    /// Chunks of the model on this rank.
+    pub fn chunks(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Weights of a chunk's layers: those of experts last, all others first.
+    pub fn chunk_weights(&self, chunk: usize) -> (f64, f64) {
+        let (model, Layout { tensor, expert, .. }) = (&self.work.model, self.setup.layout);
+        let (t, e) = (f64::from(tensor), f64::from(expert));
+        let mlps = f64::from(model.mlps()) * model.mlp_weights() as f64 / t;
+        let (dense, experts) = if model.experts.is_some() { (0.0, mlps / e) } else { (mlps, 0.0) };
+        let attention = model.attention_weights() as f64 / t;
+        let shared = attention + dense + model.router_weights() as f64 + 2.0 * self.hidden();
+        let layers = self.chunk_layers(chunk);
+        (layers * shared, layers * experts)
     }
 
     fn parameters(&self) -> f64 {
@@ -182,8 +198,12 @@ impl<'a> Rank<'a> {
         2.0 * self.element * self.hidden() + 4.0
     }
 
+    fn saved_layer(&self) -> f64 {
+        self.tokens * self.saved()
+    }
+
     /// What a unit of `stage` saves.
-    pub(super) fn saved_unit(&self, stage: usize) -> f64 {
+    pub fn saved_unit(&self, stage: usize) -> f64 {
         let stage = &self.stages[stage];
         let mut bytes = self.saved() * stage.layers.len() as f64;
         bytes += if stage.is_first() { self.saved_first() } else { 0.0 };
@@ -208,7 +228,7 @@ impl<'a> Rank<'a> {
     }
 
     /// Layers of a chunk.
-    pub(super) fn chunk_layers(&self, chunk: usize) -> f64 {
+    pub fn chunk_layers(&self, chunk: usize) -> f64 {
         self.stages[chunk].layers.len() as f64
     }
 
@@ -223,6 +243,9 @@ impl<'a> Rank<'a> {
         let (h, q, f) = (self.hidden(), self.queries(), self.inner());
         let heads = self.work.model.dense.num_attention_heads as f64;
         let gradients = f.max(2.0 * h) + 2.0 * f;
+        // Tensor parallel ranks gather a product's input, and its output's gradient.
+        let tensor = f64::from(self.setup.layout.tensor);
+        let gathered = if tensor > 1.0 { 2.0 * h * tensor } else { 0.0 };
         let (again, statistics) = match self.setup.recompute {
             Recompute::None => (0.0, 0.0),
             Recompute::Partial => (2.0 * f, 1.0),
@@ -230,18 +253,51 @@ impl<'a> Rank<'a> {
         };
         // The head has saved the gradient of the last stage's output.
         let messages = if self.stages[chunk].is_last() { 1.0 } else { 2.0 };
-        self.tokens * (self.element * (gradients + again + messages * h) + 4.0 * statistics)
+        self.tokens
+            * (self.element * (gradients + again + gathered + messages * h) + 4.0 * statistics)
+    }
+
+    /// What attention's backward needs where it is shared with other ranks: a context parallel rank
+    /// has queries, outputs and their gradients of the whole slice, or, with whole sequences, keys and
+    /// values on their way around; one that attends for another stage has those of its slice, and keys,
+    /// values and gradients of up to half a sequence.
+    pub(super) fn attention_together(&self) -> f64 {
+        let Layout { context, slices, .. } = self.setup.layout;
+        let queries = 4.0 * self.tokens * self.element * self.queries();
+        let both = self.kv_chunk() + self.kv_gradient();
+        let around = match (context, slices) {
+            (1, _) => 0.0,
+            (_, 1) => 2.0 * both,
+            _ => queries * f64::from(context),
+        };
+        let foreign = match self.setup.exchange {
+            Exchange::Off => 0.0,
+            _ => queries + f64::from(slices.div_ceil(2)) * both,
+        };
+        match around + foreign {
+            0.0 => 0.0,
+            // The MLP has run backward, and is gone.
+            more => more + self.attention_backward() + self.saved_attention() - self.saved_layer(),
+        }
+    }
+
+    /// The share of what units save that travels to the host's memory.
+    pub(super) fn offload(&self) -> f64 {
+        self.setup.offload
     }
 
     /// What the head needs while it runs: one block of f32 logits, its gradient in the dtype of the
-    /// weights, the final norm's output, labels.
+    /// weights, the final norm's output, labels. Shared, every rank has that of its part.
     pub(super) fn head(&self) -> f64 {
-        if !self.stages.iter().any(StageSpec::is_last) {
-            return 0.0;
-        }
-        let rows = self.tokens * f64::from(self.setup.layout.tensor);
-        let vocabulary =
-            self.work.model.dense.vocab_size as f64 / f64::from(self.setup.layout.tensor);
+        let Layout { tensor, pipeline, .. } = self.setup.layout;
+        let shared = match (self.setup.vocabulary, self.is_last()) {
+            (true, _) => pipeline,
+            (false, true) => 1,
+            (false, false) => return 0.0,
+        };
+        let rows = self.tokens * f64::from(tensor);
+        let vocab_size = self.work.model.dense.vocab_size as f64;
+        let vocabulary = vocab_size / f64::from(tensor * shared);
         let block =
             slimpipe_ops::cross_entropy::block_rows(rows as usize, vocabulary as usize) as f64;
         let low = if self.work.dtype == Precision::F32 { 0.0 } else { self.element };

@@ -21,6 +21,7 @@ pub struct Most {
 struct Walk<'a> {
     of: &'a Rank<'a>,
     slices: u32,
+    units: u32,
     saved: f64,
     kv: f64,
     /// Open accumulators of dK and dV in each layer, by chunk.
@@ -35,6 +36,7 @@ pub fn walk(schedule: &Schedule, rank: u32, of: &Rank<'_>) -> Most {
     let mut walk = Walk {
         of,
         slices: schedule.slices(),
+        units: 0,
         saved: 0.0,
         kv: 0.0,
         open: vec![0; chunks as usize],
@@ -62,26 +64,34 @@ pub fn walk(schedule: &Schedule, rank: u32, of: &Rank<'_>) -> Most {
 impl Walk<'_> {
     fn forward(&mut self, unit: Unit) {
         let chunk = unit.chunk as usize;
+        self.units += 1;
         self.saved += self.of.saved_unit(chunk);
         self.kv += self.of.kv_chunk() * self.of.chunk_layers(chunk);
-        self.most.saved = self.most.saved.max(self.saved);
+        self.most.saved = self.most.saved.max(self.here());
         self.most.kv = self.most.kv.max(self.kv);
-        self.note(self.saved, self.accumulators(), self.of.head());
+        self.note(self.here(), self.accumulators(), self.of.head());
     }
 
     /// Layers run from the last to the first. What they saved goes, accumulators come: the most is
     /// held at one end or the other.
     fn backward(&mut self, unit: Unit) {
         let (chunk, of) = (unit.chunk as usize, self.of);
-        self.note(self.saved, self.accumulators(), of.unit(chunk));
+        self.note(self.here(), self.accumulators(), of.unit(chunk).max(of.attention_together()));
         self.saved -= of.saved_unit(chunk);
+        self.units -= 1;
         let last = unit.slice + 1 == self.slices;
         self.open[chunk] = if last { self.slices } else { self.open[chunk] } - 1;
         // The lowest layer has not closed the slice's own yet.
         let accumulators = self.accumulators() + of.kv_gradient();
         self.most.kv_gradients = self.most.kv_gradients.max(accumulators);
-        self.note(self.saved + of.saved_attention(), accumulators, of.attention_backward());
+        self.note(self.here() + of.saved_attention(), accumulators, of.attention_backward());
         self.kv -= of.kv_chunk() * of.chunk_layers(chunk);
+    }
+
+    /// What is in the GPU's memory of what units have saved: of three, all of it.
+    fn here(&self) -> f64 {
+        let travel = f64::from(self.units.saturating_sub(3)) / f64::from(self.units.max(1));
+        self.saved * (1.0 - self.of.offload() * travel)
     }
 
     fn accumulators(&self) -> f64 {

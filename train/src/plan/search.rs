@@ -1,0 +1,164 @@
+//! The best ways to train, found among all there are.
+
+use slimpipe_pipeline::schedule::{Exchange, ScheduleKind};
+
+use super::cost::StepCosts;
+use super::{Layout, Memory, Plan, Setup, Site, Space};
+use crate::model::Recompute;
+use crate::{Error, Result};
+
+/// What a search found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The fastest plans that fit, best first, no two of one layout.
+    pub plans: Vec<Plan>,
+    /// If none fits, the one that lacks least.
+    pub closest: Option<(Setup, Memory)>,
+    /// Setups that were considered.
+    pub considered: usize,
+    /// Of these, those that fit.
+    pub fitting: usize,
+    /// How many were simulated, each way to exchange attention by itself: others are slower even if nobody ever waits.
+    pub simulated: usize,
+}
+
+/// Shares of activations that are tried in the host's memory.
+const OFFLOADS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+
+/// A setup that fits, and what its step takes at least.
+struct Candidate {
+    setup: Setup,
+    memory: Memory,
+    least: f64,
+}
+
+impl Site<'_> {
+    /// The `count` fastest setups of `space` that fit.
+    ///
+    /// # Errors
+    /// A simulation that fails; setups that cannot be are passed over.
+    pub fn search(&self, space: &Space, count: usize) -> Result<Found> {
+        let mut found = Found::default();
+        let mut candidates = Vec::new();
+        for layout in space.layouts(self) {
+            for &schedule in &space.schedules {
+                self.add(space, Setup::new(layout, schedule), &mut candidates, &mut found);
+            }
+        }
+        candidates.sort_by(|a, b| a.least.total_cmp(&b.least));
+        for Candidate { setup, memory, least } in candidates {
+            let worst = found.plans.last().filter(|_| found.plans.len() >= count);
+            if worst.is_some_and(|worst| worst.seconds <= least) {
+                break;
+            }
+            found.simulated += 1;
+            found.keep(self.plan_with(&setup, memory)?, count);
+        }
+        Ok(found)
+    }
+
+    /// Adds the ways to run `setup` that fit: for each way to recompute with as little offload as
+    /// does; none beyond the first that fits without.
+    fn add(&self, space: &Space, setup: Setup, into: &mut Vec<Candidate>, found: &mut Found) {
+        let setup =
+            if setup.schedule == ScheduleKind::SlimPipe { setup.shared(self.work) } else { setup };
+        let runs = |setup: &Setup| setup.schedule(self.work).is_ok() && space.allows(self, setup);
+        if !runs(&setup) {
+            return;
+        }
+        for recompute in Recompute::ALL {
+            for offload in OFFLOADS {
+                let setup = Setup { recompute, offload, ..setup };
+                if offload > 0.0 && !(space.offload && runs(&setup)) {
+                    break;
+                }
+                let Ok(memory) = space.memory(self, &setup) else { return };
+                found.considered += 1;
+                if memory.peak > self.room() {
+                    let least = found.closest.is_none_or(|(_, closest)| memory.peak < closest.peak);
+                    if least {
+                        found.closest = Some((setup, memory));
+                    }
+                    // Weights alone are too much: nothing else helps.
+                    if memory.params_grads + memory.optimizer > self.room() {
+                        return;
+                    }
+                    continue;
+                }
+                found.fitting += 1;
+                self.add_exchanges(setup, memory, into);
+                if offload == 0.0 {
+                    return;
+                }
+                break;
+            }
+        }
+    }
+
+    fn add_exchanges(&self, setup: Setup, memory: Memory, into: &mut Vec<Candidate>) {
+        let ways = match setup.exchange {
+            Exchange::Off => &[Exchange::Off][..],
+            _ => &Exchange::ALL,
+        };
+        for &exchange in ways {
+            let setup = Setup { exchange, ..setup };
+            let Ok(schedule) = setup.schedule(self.work) else { continue };
+            let costs = StepCosts::new(self.work, &setup, &schedule, self.hardware);
+            into.push(Candidate { setup, memory, least: costs.least(&schedule) });
+        }
+    }
+
+    /// That no setup of `space` fits, told by what the closest one lacks.
+    pub fn nothing_fits(&self, closest: Option<(Setup, Memory)>) -> Error {
+        let Some((setup, memory)) = closest else {
+            let what = format!(
+                "{} does not divide into a layout for {} with {} sequences in a step; another number, or another --batch, may",
+                self.work.gpus,
+                self.work.model.short_name(),
+                self.work.batch
+            );
+            return Error::setting("--gpus", what);
+        };
+        let gib = |bytes: f64| bytes / super::memory::GIB;
+        let terms = &memory.terms()[..7];
+        let most = terms.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |term| term.0);
+        let what = format!(
+            "nothing fits: the closest, {setup}, needs {:.2} GiB of a GPU's {:.2} and lacks {:.2}; most of it is {} ({:.2} GiB). More GPUs, larger ones, or a shorter --context may do",
+            gib(memory.peak),
+            gib(self.room()),
+            gib(memory.peak - self.room()),
+            most.replace('_', " + "),
+            gib(terms.iter().map(|term| term.1).fold(0.0, f64::max)),
+        );
+        Error::setting("--gpus", what)
+    }
+}
+
+impl Found {
+    /// Keeps `plan` if it is among the fastest; of one layout the fastest.
+    fn keep(&mut self, plan: Plan, count: usize) {
+        let same = |other: &Plan| {
+            (other.setup.layout, other.setup.schedule) == (plan.setup.layout, plan.setup.schedule)
+        };
+        match self.plans.iter().position(same) {
+            Some(at) if self.plans[at].seconds <= plan.seconds => return,
+            Some(at) => {
+                self.plans.remove(at);
+            }
+            None => {}
+        }
+        let at = self.plans.partition_point(|other| other.seconds <= plan.seconds);
+        self.plans.insert(at, plan);
+        self.plans.truncate(count);
+    }
+}
+
+/// All sizes that `number` can be divided into: 1, and so on to itself.
+pub(super) fn divisors(number: u32) -> impl Iterator<Item = u32> + Clone {
+    (1..=number).filter(move |&size| number.is_multiple_of(size))
+}
+
+/// The layout with one chunk and one slice.
+pub(super) fn mesh(tensor: u32, context: u32, pipeline: u32, expert: u32, data: u32) -> Layout {
+    Layout { tensor, context, pipeline, expert, data, slices: 1, chunks: 1 }
+}
