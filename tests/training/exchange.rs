@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use slimpipe::allocator::Region;
 use slimpipe::pipeline::execute::Work;
-use slimpipe::pipeline::schedule::{Action, Unit};
+use slimpipe::pipeline::schedule::{Action, Pass, Unit};
 use slimpipe::prelude::*;
 use slimpipe::train::model::Recompute;
 
@@ -98,15 +98,15 @@ fn timelines_tell_what_was_done_for_others_and_never_overlap() {
             assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
             assert!(spans.iter().all(|span| span.start <= span.end));
             let attends = schedule.program(rank as u32).filter_map(|action| match action {
-                Action::Attend { unit, .. } => Some(unit),
+                Action::Attend { unit, pass, .. } => Some((pass, unit)),
                 _ => None,
             });
-            let mut expected: Vec<Unit> =
-                attends.flat_map(|unit| vec![unit; layers(layout) as usize]).collect();
-            let mut found: Vec<Unit> = spans
+            let mut expected: Vec<(Pass, Unit)> =
+                attends.flat_map(|of| vec![of; layers(layout) as usize]).collect();
+            let mut found: Vec<(Pass, Unit)> = spans
                 .iter()
                 .filter_map(|span| match span.work {
-                    Work::AttendFor(unit) => Some(unit),
+                    Work::AttendFor(unit, pass) => Some((pass, unit)),
                     _ => None,
                 })
                 .collect();

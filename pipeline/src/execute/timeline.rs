@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use slimpipe_allocator::Memory;
 
-use crate::schedule::Unit;
+use crate::schedule::{Pass, Unit};
 
 /// What a span of time was spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Work {
     /// Handing over a unit's input gradient.
     SendGradient(Unit),
     /// Attending for another rank's unit.
-    AttendFor(Unit),
+    AttendFor(Unit, Pass),
     /// Waiting for keys, queries or a partial result of a unit whose attention is shared, and copying
     /// them.
     ReceiveAttention(Unit),
@@ -53,7 +53,7 @@ impl Work {
                 | Self::Backward(_)
                 | Self::BackwardInput(_)
                 | Self::BackwardWeight(_)
-                | Self::AttendFor(_)
+                | Self::AttendFor(..)
                 | Self::VocabEmbed(_)
                 | Self::VocabHead(_)
                 | Self::VocabEmbedBackward(_)
@@ -76,7 +76,8 @@ impl Work {
             Self::ReceiveGradient(unit) => of("recv grad", unit),
             Self::SendActivation(unit) => of("send act", unit),
             Self::SendGradient(unit) => of("send grad", unit),
-            Self::AttendFor(unit) => of("attend for", unit),
+            Self::AttendFor(unit, Pass::Forward) => of("attend for F", unit),
+            Self::AttendFor(unit, Pass::Backward) => of("attend for B", unit),
             Self::ReceiveAttention(unit) => of("recv attn", unit),
             Self::AwaitCopy(unit) => of("await copy", unit),
             Self::VocabEmbed(unit) => of("embed", unit),

@@ -1,12 +1,12 @@
 //! `slimpipe bench simulate`: a step on paper against the same step for real.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use slimpipe::allocator::MemoryStats;
-use slimpipe::pipeline::execute::{self, Work};
-use slimpipe::pipeline::schedule::{Action, Unit};
+use slimpipe::pipeline::execute::{self, StepReport, Work};
+use slimpipe::pipeline::schedule::{Action, Pass, Unit};
 use slimpipe::pipeline::simulate::{Category, Costs, Held, RankOutcome, simulate};
 use slimpipe::prelude::*;
 use slimpipe::train::flops::token_cost;
@@ -22,6 +22,9 @@ pub struct Args {
     /// The schedule.
     #[arg(long, default_value = "slimpipe")]
     schedule: ScheduleKind,
+    /// How attention is shared among ranks: off, paper or balanced.
+    #[arg(long, default_value = "off")]
+    exchange: Exchange,
     #[command(flatten)]
     size: Size,
     /// Tokens in a sequence.
@@ -35,10 +38,14 @@ pub struct Args {
     pairs: usize,
 }
 
-/// What one rank did in one step: when, how long each unit took, what it held.
+const PASSES: [Pass; 2] = [Pass::Forward, Pass::Backward];
+
+/// What one rank did in one step: when, how long each unit took and attention for others in each
+/// pass, what it held.
 struct Measured {
-    extent: (Duration, Duration),
-    units: Vec<(Action, f64)>,
+    report: StepReport,
+    units: HashMap<Action, f64>,
+    attended: [f64; 2],
     memory: meter::State,
     stats: MemoryStats,
 }
@@ -46,14 +53,22 @@ struct Measured {
 impl Measured {
     fn of<S: Stage>(
         pipeline: &Pipeline<S>,
-        extent: (Duration, Duration),
+        report: StepReport,
         memory: meter::State,
     ) -> Self {
-        let spans = pipeline.timeline().spans().iter();
-        let units = spans
-            .filter_map(|span| Some((action(span.work)?, (span.end - span.start).as_secs_f64())));
+        let (mut units, mut attended) = (HashMap::new(), [0.0; 2]);
+        for span in pipeline.timeline().spans() {
+            let seconds = (span.end - span.start).as_secs_f64();
+            if let Work::AttendFor(_, pass) = span.work {
+                attended[pass as usize] += seconds;
+            }
+            // A unit is interrupted where its rank attends for others.
+            if let Some(action) = action(span.work) {
+                *units.entry(action).or_default() += seconds;
+            }
+        }
         let stats = pipeline.memory().stats();
-        Self { extent, units: units.collect(), memory, stats }
+        Self { report, units, attended, memory, stats }
     }
 }
 
@@ -71,6 +86,9 @@ fn action(work: Work) -> Option<Action> {
 /// median over steps and microbatches, bytes those of the first microbatch of one step.
 struct MeasuredCosts<'a> {
     seconds: HashMap<(u32, Action), f64>,
+    /// By rank and pass: of half a chunk that is attended to for others. What helpers spare a unit is
+    /// missing from its own time already.
+    half_chunk: Vec<[f64; 2]>,
     /// By rank.
     memory: Vec<&'a meter::State>,
 }
@@ -88,21 +106,36 @@ fn in_first_microbatch(action: Action) -> Action {
 }
 
 impl<'a> MeasuredCosts<'a> {
-    fn of(steps: impl Iterator<Item = &'a Vec<Measured>> + Clone) -> Self {
+    fn of(schedule: &Schedule, steps: impl Iterator<Item = &'a Vec<Measured>> + Clone) -> Self {
         let memory = steps.clone().next().into_iter().flatten().map(|rank| &rank.memory).collect();
         let mut all: HashMap<_, Vec<f64>> = HashMap::new();
-        for (rank, measured) in steps.flat_map(|ranks| (0..).zip(ranks)) {
-            for &(action, seconds) in &measured.units {
+        for (rank, measured) in steps.clone().flat_map(|ranks| (0..).zip(ranks)) {
+            for (&action, &seconds) in &measured.units {
                 all.entry((rank, in_first_microbatch(action))).or_default().push(seconds);
             }
         }
         let medians = all.into_iter().map(|(key, seconds)| (key, median(seconds)));
-        Self { seconds: medians.collect(), memory }
+        let half_chunk = |rank: u32| {
+            PASSES.map(|of| {
+                let halves = |action| match action {
+                    Action::Attend { part, pass, .. } if pass == of => f64::from(part.len()),
+                    _ => 0.0,
+                };
+                let halves: f64 = schedule.program(rank).map(halves).sum();
+                let step = |ranks: &Vec<Measured>| ranks[rank as usize].attended[of as usize];
+                median(steps.clone().map(step).collect()) / halves.max(1.0)
+            })
+        };
+        let half_chunk = (0..schedule.ranks()).map(half_chunk).collect();
+        Self { seconds: medians.collect(), half_chunk, memory }
     }
 }
 
 impl Costs for MeasuredCosts<'_> {
     fn seconds(&self, rank: u32, action: Action) -> f64 {
+        if let Action::Attend { part, pass, .. } = action {
+            return self.half_chunk[rank as usize][pass as usize] * f64::from(part.len());
+        }
         self.seconds.get(&(rank, in_first_microbatch(action))).copied().unwrap_or(0.0)
     }
 
@@ -168,7 +201,7 @@ fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>
             pipeline.memory().reset_peaks();
             let report = pipeline.step(&batch)?;
             if step > 0 {
-                steps.push(Measured::of(&pipeline, report.extent, meter.read()));
+                steps.push(Measured::of(&pipeline, report, meter.read()));
             }
         }
         Ok::<_, slimpipe::train::Error>(steps)
@@ -181,9 +214,15 @@ fn execute(args: &Args, schedule: &Schedule) -> anyhow::Result<Vec<Vec<Measured>
 
 /// From the first rank's begin to the last one's end.
 fn makespan(ranks: &[Measured]) -> f64 {
-    let begin = ranks.iter().map(|rank| rank.extent.0).min().unwrap_or_default();
-    let end = ranks.iter().map(|rank| rank.extent.1).max().unwrap_or_default();
+    let begin = ranks.iter().map(|rank| rank.report.extent.0).min().unwrap_or_default();
+    let end = ranks.iter().map(|rank| rank.report.extent.1).max().unwrap_or_default();
     (end - begin).as_secs_f64()
+}
+
+/// The part of the ranks' time in which they did not compute, in percent.
+fn bubble(ranks: &[Measured]) -> f64 {
+    let busy: f64 = ranks.iter().map(|rank| rank.report.busy.as_secs_f64()).sum();
+    100.0 * (1.0 - busy / (makespan(ranks) * ranks.len() as f64))
 }
 
 /// A rank's peak in the simulated step beside the highest in the executed ones.
@@ -213,12 +252,13 @@ fn difference_percent(simulated: f64, executed: f64) -> f64 {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.pairs > 0, "--pairs must be at least 1");
     let Size { pipeline: p, slices: n, microbatches: m, chunks: v } = args.size;
-    let schedule = args.size.schedule(args.schedule)?;
+    let schedule = args.size.schedule(args.schedule)?.with_exchange(args.exchange)?;
     let steps = execute(args, &schedule)?;
-    let costs = MeasuredCosts::of(steps.iter().step_by(2));
+    let costs = MeasuredCosts::of(&schedule, steps.iter().step_by(2));
     let simulated = simulate(&schedule, &costs)?;
     let others = || steps.iter().skip(1).step_by(2);
     let executed = median(others().map(|ranks| makespan(ranks)).collect());
+    let bubble = median(others().map(|ranks| bubble(ranks)).collect());
     let most = |rank: usize| {
         others().map(|ranks| &ranks[rank]).max_by_key(|rank| rank.stats.total.active.peak)
     };
@@ -228,11 +268,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .collect();
     println!(
         "{}",
-        json!({"schedule": schedule.kind().name(), "p": p, "n": n, "m": m, "v": v,
+        json!({"schedule": schedule.kind().name(), "exchange": args.exchange.name(),
+               "p": p, "n": n, "m": m, "v": v,
                "simulated_s": simulated.makespan,
                "executed_s": executed,
                "difference_percent": difference_percent(simulated.makespan, executed),
                "simulated_bubble_percent": 100.0 * simulated.bubble(),
+               "executed_bubble_percent": bubble,
                "memory": memory})
     );
     Ok(())

@@ -87,16 +87,17 @@ impl State {
             let chunks = keys.iter().map(|Keys { k, v, start, .. }| Chunk { k, v, start: *start });
             let chunks: Vec<Chunk<'_>> = chunks.collect();
             let Some([out, lse, grad]) = &result else {
-                output = Some(self.wire.compute(of.unit, || match output.take() {
-                    None => attend(&q, &chunks, form.scale, offset),
-                    Some((mut out, mut lse)) => {
-                        attend_more(&q, &chunks, form.scale, offset, &mut out, &mut lse)?;
-                        Ok((out, lse))
-                    }
-                })?);
+                output =
+                    Some(self.wire.compute(of.unit, Pass::Forward, || match output.take() {
+                        None => attend(&q, &chunks, form.scale, offset),
+                        Some((mut out, mut lse)) => {
+                            attend_more(&q, &chunks, form.scale, offset, &mut out, &mut lse)?;
+                            Ok((out, lse))
+                        }
+                    })?);
                 continue;
             };
-            let (dq, grads) = self.wire.compute(of.unit, || -> Result<_> {
+            let (dq, grads) = self.wire.compute(of.unit, Pass::Backward, || -> Result<_> {
                 let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, Device::Cpu);
                 let grads = keys
                     .iter()

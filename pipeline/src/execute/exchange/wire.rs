@@ -9,7 +9,7 @@ use slimpipe_runtime::{DType, Device, RawTensor, Shape};
 use crate::comm::{AttentionTensor, Communicator, Tag};
 use crate::execute::payload::TensorPayload;
 use crate::execute::{Result, Span, Timeline, Work};
-use crate::schedule::Unit;
+use crate::schedule::{Pass, Unit};
 
 /// The rank's lanes for shared attention, and a record of what it did for others.
 pub(super) struct Wire {
@@ -66,10 +66,10 @@ impl Wire {
         Ok(into)
     }
 
-    /// Runs `compute`, which is for another rank's `unit`.
-    pub(super) fn compute<T>(&mut self, unit: Unit, compute: impl FnOnce() -> T) -> T {
+    /// Runs `compute`, which is for `pass` of another rank's `unit`.
+    pub(super) fn compute<T>(&mut self, unit: Unit, pass: Pass, compute: impl FnOnce() -> T) -> T {
         let _message = scope::place(Region::Comm);
-        self.timeline.record(Work::AttendFor(unit), compute)
+        self.timeline.record(Work::AttendFor(unit, pass), compute)
     }
 
     /// What was done since the last call.
