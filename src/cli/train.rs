@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use slimpipe::allocator::Bytes;
+use slimpipe::pipeline::schedule::Exchange;
 use slimpipe::train::Config;
 use slimpipe::train::data::Tokens;
 use slimpipe::train::run::RunDir;
@@ -49,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => RunDir::create(args.out.as_deref())?,
     };
     println!(
-        "{} parameters, {} on {} rank{}: {} slices of {} tokens, {} microbatch{}, {} chunk{}; {} tokens of data",
+        "{} parameters, {} on {} rank{}: {} slices of {} tokens, {} microbatch{}, {} chunk{}{}; {} tokens of data",
         count(job.model.parameter_count()),
         job.schedule.kind(),
         job.schedule.ranks(),
@@ -63,6 +64,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         plural(job.schedule.microbatches(), "es"),
         job.schedule.chunks(),
         plural(job.schedule.chunks(), "s"),
+        match job.schedule.exchange() {
+            Exchange::Off => String::new(),
+            exchange => format!(", {exchange} attention"),
+        },
         count(tokens.len() as u64),
     );
     let output = Output { run: run.clone(), resume };

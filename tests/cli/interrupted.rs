@@ -126,6 +126,11 @@ fn a_killed_run_goes_on_to_the_same_end_with_slices_of_unequal_length() {
 }
 
 #[test]
+fn a_killed_run_goes_on_to_the_same_end_with_shared_attention() {
+    survives_kills("parallel.pipeline=4 parallel.slices=8 parallel.exchange=balanced");
+}
+
+#[test]
 fn a_run_that_is_asked_to_end_ends_in_order_and_goes_on_to_the_same_end() {
     let scene = Scene::new();
     let (steps, settings) = (200, "train.checkpoint_every=0 train.steps=200");

@@ -3,6 +3,7 @@
 mod bench;
 mod disk;
 mod eval;
+mod exchange;
 mod folders;
 mod interrupted;
 mod memory;

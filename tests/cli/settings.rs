@@ -127,6 +127,20 @@ fn settings_that_do_not_fit_each_other_are_refused_with_what_would_fit() {
             "parallel.vocabulary=true parallel.schedule=1f1b parallel.slices=1",
             &["set parallel.vocabulary to false", "slimpipe"],
         ),
+        ("parallel.exchange=best", &["unknown exchange `best`", "off, paper, balanced"]),
+        (
+            "parallel.exchange=paper parallel.slices=1",
+            &["parallel.exchange", "1 slices for 2 ranks", "raise parallel.slices to 2"],
+        ),
+        (
+            "parallel.exchange=balanced parallel.schedule=1f1b parallel.slices=1",
+            &["set parallel.exchange to off", "slimpipe schedule"],
+        ),
+        (
+            "parallel.exchange=paper parallel.pipeline=3",
+            &["4 layers do not divide into 3 stages", "set parallel.exchange to off"],
+        ),
+        ("parallel.exchange=paper parallel.slices=32", &["have 1 tokens", "lower parallel.slices"]),
         ("model.hidden_size=33", &["model.num_attention_heads", "set model.head_dim"]),
         ("model.head_dim=3", &["model.head_dim", "even head size"]),
         ("model.num_key_value_heads=3", &["model.num_key_value_heads", "does not divide"]),

@@ -1,7 +1,7 @@
 //! Attention that ranks share gives what each attending for itself does.
 
 use proptest::prelude::*;
-use slimpipe::allocator::Region;
+use slimpipe::allocator::{MemoryStats, Region};
 use slimpipe::pipeline::execute::Work;
 use slimpipe::pipeline::schedule::{Action, Pass, Unit};
 use slimpipe::prelude::*;
@@ -80,6 +80,57 @@ fn a_step_gives_all_memory_back_and_no_allocation_departs_from_the_plan() {
                 assert_eq!(after_bytes, before_bytes, "{}", of("active bytes"));
                 assert_eq!(after.overflow_hits, 0, "{}", of("overflow hits"));
                 assert!(after.region(Region::Comm).active.peak > 0, "{}", of("messages"));
+            }
+        }
+    }
+}
+
+/// The most that messages of shared attention take on `rank`, in bytes: in each of two layers (what
+/// comes of one may still be unread while the next is attended to) queries, output, its gradient and
+/// the like, keys and values of four slices, and gradients of all keys and values that the rank
+/// attends to along with one unit.
+fn message_bytes(setup: &Setup, schedule: &Schedule, rank: u32) -> u64 {
+    let rows = setup.seq_len as u32 / schedule.slices();
+    let (mut most, mut now) = (0, 0);
+    for action in schedule.program(rank) {
+        match action {
+            Action::Attend { part, .. } => now += part.len(),
+            Action::Forward(_) | Action::Backward(_) | Action::Help(_) => {
+                (most, now) = (most.max(now), 0);
+            }
+            _ => {}
+        }
+    }
+    let of = |heads: usize| (heads * setup.model.head_dim * 4) as u64 * u64::from(rows);
+    let (queries, keys) =
+        (of(setup.model.num_attention_heads), of(setup.model.num_key_value_heads));
+    2 * (8 * queries + 4 * 2 * keys + u64::from(most) * keys)
+}
+
+#[test]
+fn activations_take_the_same_bytes_and_messages_those_of_a_few_slices() {
+    let mut setup = Setup::tiny();
+    (setup.model.num_hidden_layers, setup.seq_len, setup.steps) = (16, 256, 2);
+    for size in [[4, 16, 2, 1], [8, 16, 2, 1], [4, 8, 2, 2]] {
+        let off = train(&setup, layout(Exchange::Off, size));
+        for exchange in SHARED {
+            let layout = layout(exchange, size);
+            let schedule = Schedule::new(layout.kind, size[0], size[1], size[2], size[3]).unwrap();
+            let schedule = schedule.with_exchange(exchange).unwrap();
+            let outcome = train(&setup, layout);
+            for (rank, ((with, _), (without, _))) in
+                (0..).zip(outcome.memory.iter().zip(&off.memory))
+            {
+                let of = |what: &str| format!("{layout:?}, rank {rank}: {what}");
+                assert_eq!(with.activations.peak, without.activations.peak, "{}", of("saved"));
+                let gradients = |of: &MemoryStats| of.region(Region::KvGrad).active.peak;
+                assert_eq!(gradients(with), gradients(without), "{}", of("gradients of keys"));
+                let messages = |of: &MemoryStats| of.region(Region::Comm).active.peak;
+                let (found, before) = (messages(with), messages(without));
+                let most = before + message_bytes(&setup, &schedule, rank);
+                assert!(found <= most, "{}", of(&format!("messages: {found} for {most}")));
+                let more = with.total.active.peak as f64 / without.total.active.peak as f64;
+                assert!(more < 1.01, "{}", of(&format!("{more} times the memory")));
             }
         }
     }

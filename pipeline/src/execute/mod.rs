@@ -16,6 +16,7 @@ mod vocabulary;
 pub use batch::{Batch, Sequence};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
+pub use exchange::check_exchange;
 pub use pipeline::{Pipeline, StepReport};
 pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec, VocabularySpec};
 pub use timeline::{Span, Timeline, Work};

@@ -32,6 +32,8 @@ fn config(schedule: &str, slices: u32, chunks: u32, seq_len: usize, limit: ByteS
     train.steps = 1;
     (parallel.pipeline, parallel.slices, parallel.chunks) = (4, slices, chunks);
     parallel.schedule = schedule.to_owned();
+    // Nothing but the schedule differs.
+    parallel.exchange = Some("off".to_owned());
     config.memory.limit = Some(limit);
     config
 }

@@ -14,6 +14,7 @@ fn known() -> Table {
     config.data.tokenizer = Some("tokenizer.json".into());
     config.data.tokens = Some(1);
     config.parallel.vocabulary = Some(true);
+    config.parallel.exchange = Some("balanced".to_owned());
     config.memory.limit = Some(super::ByteSize(1));
     config.memory.recompute_layers = "0-3".parse().ok();
     config.memory.offload_folder = Some("folder".into());

@@ -16,7 +16,7 @@ const MOST_THREADS: usize = 64;
 
 /// A run that can begin.
 pub struct Job {
-    /// The settings it comes from.
+    /// The settings it comes from, with what was left to be chosen.
     pub config: Config,
     /// The model's shape.
     pub model: LlamaConfig,
@@ -75,6 +75,8 @@ impl Config {
             let (stages, layers) = (stages as u32, model.num_hidden_layers);
             return Err(execute::Error::TooManyStages { stages, layers }.into());
         }
+        let (_, slice_len) = slices.extremes();
+        let schedule = self.share_attention(schedule, &model, slice_len)?;
         let threads = match parallel.threads {
             0 => (team::cores() / parallel.pipeline as usize).max(1),
             threads => threads,
@@ -92,7 +94,8 @@ impl Config {
             weight_decay: train.weight_decay as f32,
         };
         let (dtype, recompute) = (train.dtype.into(), self.recompute(model.num_hidden_layers)?);
-        let config = self.clone();
+        let mut config = self.clone();
+        config.parallel.exchange = Some(schedule.exchange().to_string());
         Ok(Job { config, model, weights, schedule, slices, dtype, recompute, threads, adamw })
     }
 

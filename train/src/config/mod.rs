@@ -6,6 +6,7 @@
 mod built;
 mod bytes;
 mod edit;
+mod exchange;
 mod job;
 mod layers;
 mod settings;
@@ -126,6 +127,7 @@ mod tests {
         config.memory.recompute_layers = "0-2,5".parse().ok();
         config.memory.offload = 0.75;
         config.memory.offload_folder = Some("disk".into());
+        config.parallel.exchange = Some("paper".to_owned());
         config.model.path = Some("some/folder".into());
         assert_eq!(Config::parse(&config.to_toml(), &[]).unwrap(), config);
     }

@@ -195,6 +195,10 @@ pub struct ParallelSettings {
     /// last one all of them; unless set, where it pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<bool>,
+    /// How attention is shared among ranks: `off`, `paper` or `balanced`; unless set balanced where it
+    /// pays. A run writes down what it chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
     /// Threads that share one rank's operations; 0 divides the cores among the ranks.
     pub threads: usize,
 }
@@ -210,6 +214,7 @@ impl Default for ParallelSettings {
             slices: 8,
             chunks: 1,
             schedule: "slimpipe".to_owned(),
+            exchange: None,
             vocabulary: None,
             threads: 0,
         }

@@ -81,6 +81,21 @@ pub(super) fn join(
     if schedule.exchange() == schedule::Exchange::Off || schedule.ranks() == 1 {
         return Ok(None);
     }
+    check_exchange(schedule, layers, slice_len)?;
+    let stages = schedule.placement().stages();
+    let wire = Wire::new(comm.split(0, comm.rank())?, origin);
+    Ok(Some(Arc::new(Exchange::new(wire, comm.rank(), layers / stages as usize, slice_len))))
+}
+
+/// Whether a model of `layers` layers in slices of `slice_len` tokens can exchange attention as
+/// `schedule` says.
+///
+/// # Errors
+/// Stages with different numbers of layers, slices that cannot be halved.
+pub fn check_exchange(schedule: &Schedule, layers: usize, slice_len: usize) -> Result<()> {
+    if schedule.exchange() == schedule::Exchange::Off {
+        return Ok(());
+    }
     let stages = schedule.placement().stages();
     if !layers.is_multiple_of(stages as usize) {
         return Err(Error::UnevenExchange { layers, stages });
@@ -88,8 +103,7 @@ pub(super) fn join(
     if slice_len < 2 {
         return Err(Error::ShortExchange { slice_len });
     }
-    let wire = Wire::new(comm.split(0, comm.rank())?, origin);
-    Ok(Some(Arc::new(Exchange::new(wire, comm.rank(), layers / stages as usize, slice_len))))
+    Ok(())
 }
 
 /// Empty caches for the layers of a stage, over which `exchange`, if there is one, attends.
