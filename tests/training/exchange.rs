@@ -161,7 +161,8 @@ fn timelines_tell_what_was_done_for_others_and_never_overlap() {
                     _ => None,
                 })
                 .collect();
-            (expected.sort(), found.sort());
+            expected.sort();
+            found.sort();
             assert_eq!(found, expected, "rank {rank}");
         }
     }
