@@ -34,7 +34,7 @@ fn any_case() -> impl Strategy<Value = (Setup, Layout)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn shared_attention_trains_as_one_rank_in_one_piece_does((setup, layout) in any_case()) {

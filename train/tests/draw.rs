@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use slimpipe_pipeline::execute::{Span, Work};
-use slimpipe_pipeline::schedule::{Exchange, Schedule, ScheduleKind, Unit};
+use slimpipe_pipeline::schedule::{Exchange, Pass, Schedule, ScheduleKind, Unit};
 use slimpipe_pipeline::simulate::{Equal, Growing};
 use slimpipe_train::draw::{Bar, Chart, Kind, page, perfetto, portable, simulated, terminal};
 
@@ -57,7 +57,7 @@ fn measured() -> Chart {
         vec![
             span(Work::ReceiveActivation(unit), 105, 112),
             span(Work::Forward(unit), 112, 120),
-            span(Work::AttendFor(unit), 120, 125),
+            span(Work::AttendFor(unit, Pass::Forward), 120, 125),
             span(Work::Forward(unit), 125, 130),
             span(Work::Backward(unit), 130, 150),
         ],

@@ -20,8 +20,8 @@ const ATTENTION: f64 = 0.1;
 
 impl Config {
     /// `schedule` of `model` in slices of `slice_len` tokens, with attention shared as the setting says;
-    /// unless it is set `balanced`, wherever that can run and is worth while: on paper it idles less
-    /// than `off` and `paper` at any size.
+    /// unless it is set `balanced`, wherever that can run and is worth while
+    /// (docs/decisions/0009-attention-exchange.md).
     ///
     /// # Errors
     /// A way that does not exist, or cannot run in this layout.

@@ -28,7 +28,7 @@ impl Kind {
         (Self::Backward, &["B"]),
         (Self::BackwardInput, &["I"]),
         (Self::BackwardWeight, &["W"]),
-        (Self::Help, &["attend for", "help"]),
+        (Self::Help, &["attend for F", "attend for B", "help"]),
         (Self::Vocabulary, &["embed", "head", "embed grad"]),
     ];
 
