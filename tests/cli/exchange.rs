@@ -9,7 +9,7 @@ use crate::support::Scene;
 #[test]
 fn a_run_says_shows_and_writes_down_what_it_shares() {
     let scene = Scene::new();
-    let settings = "parallel.pipeline=4 parallel.slices=8 train.steps=2";
+    let settings = "parallel.pipeline=4 parallel.slices=8 parallel.vocabulary=true train.steps=2";
     let losses = |exchange: &str| {
         let out = scene.train(exchange, &format!("{settings} parallel.exchange={exchange}"));
         let told = out.contains(&format!("1 chunk, {exchange} attention;"));
@@ -19,6 +19,7 @@ fn a_run_says_shows_and_writes_down_what_it_shares() {
 
         let schedule = Schedule::new(ScheduleKind::SlimPipe, 4, 8, 2, 1).unwrap();
         let schedule = schedule.with_exchange(exchange.parse().unwrap()).unwrap();
+        let schedule = schedule.with_vocabulary(true).unwrap();
         let programs = parse(&scene.text(&format!("{exchange}/schedule.txt"))).unwrap();
         verify_programs(&schedule, programs, schedule.channel_capacity()).unwrap();
 

@@ -51,11 +51,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn of<S: Stage>(
-        pipeline: &Pipeline<S>,
-        report: StepReport,
-        memory: meter::State,
-    ) -> Self {
+    fn of<S: Stage>(pipeline: &Pipeline<S>, report: StepReport, memory: meter::State) -> Self {
         let (mut units, mut attended) = (HashMap::new(), [0.0; 2]);
         for span in pipeline.timeline().spans() {
             let seconds = (span.end - span.start).as_secs_f64();
