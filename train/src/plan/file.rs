@@ -17,6 +17,7 @@ impl Setup {
         parallel.chunks = chunks;
         parallel.schedule = self.schedule.name().to_owned();
         parallel.data = data;
+        parallel.exchange = Some(self.exchange.to_string());
         parallel.vocabulary = Some(self.vocabulary);
         parallel.tensor = tensor;
         parallel.context = context;
