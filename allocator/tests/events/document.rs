@@ -4,12 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use slimpipe_allocator::events::Log;
+use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{Memory, Recorder, UnitId, allocate, allocate_meta, scope};
 use tempfile::TempDir;
 
-/// The program that the document names: one unit, whose forward makes one tensor in layer 1.
+/// The program that the document names: one unit, whose forward makes one tensor in layer 1, and which
+/// goes to a second memory and back.
 fn documented(log: &Path) {
-    let memory = Memory::builder(3).trace(log).unwrap().build();
+    let second = FileMemory::create(log.parent().unwrap()).unwrap();
+    let builder = Memory::builder(3).offload(1.0, second).unwrap();
+    let memory = builder.trace(log).unwrap().build();
     let recorder = Recorder::new();
     let forward = recorder.forward();
     let saved = {
@@ -23,7 +27,12 @@ fn documented(log: &Path) {
     let forward = unit.forward();
     let layer = scope::layer(1);
     let saved = allocate(1000, "matmul").unwrap();
-    drop((layer, forward, saved, unit));
+    drop((layer, forward));
+    unit.offload().unwrap();
+    unit.settle().unwrap();
+    unit.prefetch().unwrap();
+    unit.settle().unwrap();
+    drop((saved, unit));
 }
 
 /// The bytes of the document's dump: lines of an offset, bytes in hexadecimal, and what they are.

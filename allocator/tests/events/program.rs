@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{
     Allocation, Memory, MemoryStats, Recorder, Region, Unit, UnitId, allocate, allocate_meta, scope,
 };
@@ -24,7 +25,9 @@ struct Program {
 
 /// Runs a program of these choices, and logs it.
 pub fn run(choices: &[u8], log: &Path) -> Outcome {
-    let memory = Memory::builder(5).trace(log).unwrap().build();
+    let second = FileMemory::create(log.parent().unwrap()).unwrap();
+    let builder = Memory::builder(5).offload(1.0, second).unwrap();
+    let memory = builder.trace(log).unwrap().build();
     for chunk in 0..2 {
         let recorder = Recorder::new();
         let forward = recorder.forward();
@@ -58,8 +61,24 @@ impl Program {
         made
     }
 
+    /// Sends a unit away, or brings it back; what comes back is placed anew, in the order in which it
+    /// left.
+    fn travel(&mut self, which: usize) {
+        let (unit, kept) = &self.units[which];
+        if unit.offload().unwrap() {
+            return unit.settle().unwrap();
+        }
+        let away: Vec<_> = kept.iter().filter(|block| block.as_ptr().is_none()).collect();
+        unit.prefetch().unwrap();
+        unit.settle().unwrap();
+        for block in away {
+            let address = block.as_ptr().unwrap().as_ptr() as u64;
+            self.placed.push((block.region(), address, block.bytes().next_multiple_of(64)));
+        }
+    }
+
     fn step(&mut self, at: u32, choice: u8) {
-        let (kind, detail) = (choice % 10, usize::from(choice / 10));
+        let (kind, detail) = (choice % 12, usize::from(choice / 12));
         match kind {
             0..3 => {
                 let id = UnitId { microbatch: at, slice: u32::MAX - at, chunk: u32::from(kind) };
@@ -90,7 +109,8 @@ impl Program {
                 drop(self.held.swap_remove(detail % self.held.len()));
             }
             8 => self.memory.release(),
-            9 => {
+            9 if !self.units.is_empty() => self.travel(detail % self.units.len()),
+            10 => {
                 assert!(allocate(1 << 60, "absurd").is_err());
                 self.refused += 1;
             }
