@@ -111,6 +111,22 @@ fn bench_simulate_refuses_what_cannot_be_measured() {
 }
 
 #[test]
+fn bench_memory_prints_a_row_for_every_mode_and_all_train_alike() {
+    let line = line("bench memory -p 1 -n 8 -m 1 --seq 256 --layers 2 --steps 1");
+    assert_eq!(line["same_losses"], true);
+    let rows = line["rank_0"].as_array().unwrap();
+    let peak = |recompute: &str, offload: f64| {
+        let is = |row: &&Value| row["recompute"] == recompute && row["offload"] == offload;
+        rows.iter().find(is).unwrap()["activations_mib"].as_f64().unwrap()
+    };
+    let [none, partial, full] = ["none", "partial", "full"].map(|mode| peak(mode, 0.0));
+    assert!(full < partial && partial < none);
+    assert!(peak("none", 1.0) < peak("none", 0.5) && peak("none", 0.5) < none);
+    assert!(peak("full", 1.0) < full);
+    assert!(rows.iter().all(|row| row["tokens_per_s"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
 fn bench_bubble_refuses_what_cannot_be_measured() {
     let scene = Scene::new();
     scene.refuse("bench bubble -p 100000 --work 1", &["--pipeline"]);

@@ -1,91 +1,107 @@
-//! `slimpipe bench reach`: how long a context trains under one memory limit.
+//! `slimpipe bench memory`: what recompute and offload save, and what they cost.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use serde_json::json;
 use slimpipe::train::Config;
-use slimpipe::train::config::ByteSize;
 use slimpipe::train::data::Tokens;
-use slimpipe::train::trainer;
+use slimpipe::train::metrics::StepMetrics;
+use slimpipe::train::model::Recompute;
+use slimpipe::train::trainer::{self, Observer};
 
-/// Arguments of `bench reach`.
+use super::{Size, median};
+
+/// Arguments of `bench memory`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What each rank may hold.
-    #[arg(long, default_value = "32 MiB")]
-    limit: String,
-    /// Contexts are tried in steps of this many tokens; a multiple of 64.
-    #[arg(long, default_value_t = 64)]
-    step: usize,
+    #[command(flatten)]
+    size: Size,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 4096)]
+    seq: usize,
+    /// Layers of the model.
+    #[arg(long, default_value_t = 8)]
+    layers: usize,
+    /// Steps measured of each mode, after one to warm up.
+    #[arg(long, default_value_t = 5)]
+    steps: u64,
+    /// Where activations wait that are offloaded.
+    #[arg(long, default_value = ".")]
+    folder: PathBuf,
 }
 
-/// A model whose activations dominate: little width, many tokens; heads over key heads is 4.
-fn config(schedule: &str, slices: u32, chunks: u32, seq_len: usize, limit: ByteSize) -> Config {
+/// Recompute and the offloaded part.
+const MODES: [(Recompute, f64); 7] = [
+    (Recompute::None, 0.0),
+    (Recompute::Partial, 0.0),
+    (Recompute::Full, 0.0),
+    (Recompute::None, 0.5),
+    (Recompute::None, 1.0),
+    (Recompute::Partial, 1.0),
+    (Recompute::Full, 1.0),
+];
+
+#[derive(Default)]
+struct Record(Mutex<Vec<StepMetrics>>);
+
+impl Observer for Record {
+    fn step(&self, metrics: &StepMetrics) {
+        if let Ok(mut steps) = self.0.lock() {
+            steps.push(metrics.clone());
+        }
+    }
+}
+
+/// The trainer's own settings, for a model whose activations are most of its memory.
+fn config(args: &Args) -> Config {
     let mut config = Config::default();
     let (model, train, parallel) = (&mut config.model, &mut config.train, &mut config.parallel);
-    model.vocab_size = 64;
-    model.hidden_size = 64;
-    model.intermediate_size = 192;
-    model.num_hidden_layers = 16;
-    model.num_attention_heads = 4;
-    model.num_key_value_heads = 1;
-    train.seq_len = seq_len;
-    train.microbatches = 4;
-    train.steps = 1;
-    (parallel.pipeline, parallel.slices, parallel.chunks) = (4, slices, chunks);
-    parallel.schedule = schedule.to_owned();
-    // Nothing but the schedule differs.
-    parallel.exchange = Some("off".to_owned());
-    config.memory.limit = Some(limit);
+    model.hidden_size = 256;
+    model.intermediate_size = 704;
+    model.num_hidden_layers = args.layers;
+    train.seq_len = args.seq;
+    train.microbatches = args.size.microbatches;
+    train.steps = args.steps + 1;
+    parallel.pipeline = args.size.pipeline;
+    parallel.slices = args.size.slices;
+    parallel.chunks = args.size.chunks;
+    config.memory.strict = true;
+    config.memory.offload_folder = Some(args.folder.clone());
     config
 }
 
-/// Whether a step of `seq_len` tokens trains. Only running out of memory means no.
-fn trains(
-    schedule: &str,
-    slices: u32,
-    chunks: u32,
-    seq_len: usize,
-    limit: ByteSize,
-) -> anyhow::Result<bool> {
-    let job = config(schedule, slices, chunks, seq_len, limit).resolve()?;
-    let tokens = Tokens::from_ids((0..seq_len as u32 + 1).map(|i| i * 7 % 64).collect());
-    match trainer::train(&job, &tokens, None, &()) {
-        Ok(_) => Ok(true),
-        Err(error) if error.to_string().contains("out of memory") => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The longest context, by doubling and then halving the step.
-fn reach(schedule: &str, slices: u32, chunks: u32, args: &Args) -> anyhow::Result<usize> {
-    let limit: ByteSize = args.limit.parse().map_err(|e| anyhow::anyhow!("--limit: {e}"))?;
-    let fits = |steps: usize| trains(schedule, slices, chunks, steps * args.step, limit);
-    let (mut low, mut high) = (0, 8);
-    while fits(high)? {
-        (low, high) = (high, 2 * high);
-    }
-    while high - low > 1 {
-        let middle = usize::midpoint(low, high);
-        if fits(middle)? { low = middle } else { high = middle }
-    }
-    anyhow::ensure!(low > 0, "not even {} tokens train under {limit}; raise --limit", args.step);
-    Ok(low * args.step)
-}
-
-/// Measures 1F1B, SlimPipe, and SlimPipe with four chunks per rank.
+/// Trains in one mode after the other, and prints peaks, speeds, and that losses agree.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        args.step > 0 && args.step.is_multiple_of(64),
-        "--step must be a multiple of 64"
-    );
-    let base = reach("1f1b", 1, 1, args)?;
-    let slim = reach("slimpipe", 16, 1, args)?;
-    let chunked = reach("slimpipe", 16, 4, args)?;
-    let over = |tokens: usize| tokens as f64 / base as f64;
+    anyhow::ensure!(args.steps > 0, "--steps is 0; at least 1 is measured");
+    args.size.schedule(slimpipe::prelude::ScheduleKind::SlimPipe)?;
+    let tokens = Tokens::from_ids((0..4 * args.seq as u32 + 1).map(|i| i * 7 % 251).collect());
+    let (mut modes, mut losses) = (Vec::new(), Vec::new());
+    for (recompute, offload) in MODES {
+        let mut config = config(args);
+        (config.memory.recompute, config.memory.offload) = (recompute, offload);
+        let record = Record::default();
+        let summary = trainer::train(&config.resolve()?, &tokens, None, &record)?;
+        let steps = record.0.into_inner().unwrap_or_default();
+        let rate = median(steps.iter().skip(1).map(|step| step.tokens_per_second).collect());
+        let mib = |bytes: u64| (bytes as f64 / (1 << 20) as f64 * 100.0).round() / 100.0;
+        let first = &summary.ranks[0];
+        modes.push(json!({
+            "recompute": recompute.name(),
+            "offload": offload,
+            "activations_mib": mib(first.activation_peak),
+            "active_mib": mib(first.active_peak),
+            "reserved_mib": mib(first.reserved_peak),
+            "tokens_per_s": rate.round(),
+        }));
+        losses.push(steps.last().map(|step| step.loss.to_bits()));
+    }
+    let same = losses.iter().all(|loss| *loss == losses[0]);
+    let Size { pipeline, slices, microbatches, chunks } = args.size;
     println!(
         "{}",
-        json!({"limit": args.limit, "p": 4, "m": 4, "1f1b_tokens": base,
-               "slimpipe_n16_tokens": slim, "slimpipe_n16_ratio": over(slim),
-               "slimpipe_n16_v4_tokens": chunked, "slimpipe_n16_v4_ratio": over(chunked)})
+        json!({"p": pipeline, "n": slices, "m": microbatches, "v": chunks, "seq": args.seq,
+               "same_losses": same, "rank_0": modes})
     );
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod bubble;
 mod memory;
 mod meter;
+mod reach;
 mod simulate;
 mod train;
 
@@ -16,7 +17,9 @@ pub enum Bench {
     /// The measured bubble of a pipeline against its formula.
     Bubble(bubble::Args),
     /// The longest context that trains under a memory limit, by schedule.
-    Reach(memory::Args),
+    Reach(reach::Args),
+    /// Peak memory and speed with recompute and offload.
+    Memory(memory::Args),
     /// A step simulated with measured units against the same step executed: time, memory peaks.
     Simulate(simulate::Args),
 }
@@ -26,7 +29,8 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Train(args) => train::run(&args),
         Bench::Bubble(args) => bubble::run(&args),
-        Bench::Reach(args) => memory::run(&args),
+        Bench::Reach(args) => reach::run(&args),
+        Bench::Memory(args) => memory::run(&args),
         Bench::Simulate(args) => simulate::run(&args),
     }
 }
