@@ -112,7 +112,7 @@ fn bench_simulate_refuses_what_cannot_be_measured() {
 
 #[test]
 fn bench_memory_prints_a_row_for_every_mode_and_all_train_alike() {
-    let line = line("bench memory -p 1 -n 8 -m 1 --seq 256 --layers 2 --steps 1");
+    let line = line("bench memory -p 1 -n 8 -m 1 --seq 256 --layers 2 --rounds 1");
     assert_eq!(line["same_losses"], true);
     let rows = line["rank_0"].as_array().unwrap();
     let peak = |recompute: &str, offload: f64| {

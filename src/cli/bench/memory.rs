@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde_json::json;
+use slimpipe::prelude::*;
 use slimpipe::train::Config;
 use slimpipe::train::data::Tokens;
 use slimpipe::train::metrics::StepMetrics;
 use slimpipe::train::model::Recompute;
-use slimpipe::train::trainer::{self, Observer};
+use slimpipe::train::trainer::{self, Observer, RankSummary};
 
 use super::{Size, median};
 
@@ -18,14 +19,14 @@ pub struct Args {
     #[command(flatten)]
     size: Size,
     /// Tokens in a sequence.
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 2048)]
     seq: usize,
     /// Layers of the model.
     #[arg(long, default_value_t = 8)]
     layers: usize,
-    /// Steps measured of each mode, after one to warm up.
+    /// Rounds through all modes; speeds are medians over them, so that a disturbance meets all alike.
     #[arg(long, default_value_t = 5)]
-    steps: u64,
+    rounds: usize,
     /// Where activations wait that are offloaded.
     #[arg(long, default_value = ".")]
     folder: PathBuf,
@@ -62,7 +63,7 @@ fn config(args: &Args) -> Config {
     model.num_hidden_layers = args.layers;
     train.seq_len = args.seq;
     train.microbatches = args.size.microbatches;
-    train.steps = args.steps + 1;
+    train.steps = 2; // one to warm up, one to measure
     parallel.pipeline = args.size.pipeline;
     parallel.slices = args.size.slices;
     parallel.chunks = args.size.chunks;
@@ -71,32 +72,34 @@ fn config(args: &Args) -> Config {
     config
 }
 
-/// Trains in one mode after the other, and prints peaks, speeds, and that losses agree.
+/// One mode's figures: memory of rank 0, the speed of each round, the last loss.
+#[derive(Default)]
+struct Row {
+    memory: RankSummary,
+    rates: Vec<f64>,
+    losses: Vec<u64>,
+}
+
+/// Trains in one mode after the other, round by round; prints peaks, speeds, and whether losses agree.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::ensure!(args.steps > 0, "--steps is 0; at least 1 is measured");
-    args.size.schedule(slimpipe::prelude::ScheduleKind::SlimPipe)?;
+    anyhow::ensure!(args.rounds > 0, "--rounds is 0; at least 1 is measured");
+    args.size.schedule(ScheduleKind::SlimPipe)?;
     let tokens = Tokens::from_ids((0..4 * args.seq as u32 + 1).map(|i| i * 7 % 251).collect());
-    let (mut modes, mut losses) = (Vec::new(), Vec::new());
-    for (recompute, offload) in MODES {
-        let mut config = config(args);
-        (config.memory.recompute, config.memory.offload) = (recompute, offload);
-        let record = Record::default();
-        let summary = trainer::train(&config.resolve()?, &tokens, None, &record)?;
-        let steps = record.0.into_inner().unwrap_or_default();
-        let rate = median(steps.iter().skip(1).map(|step| step.tokens_per_second).collect());
-        let mib = |bytes: u64| (bytes as f64 / (1 << 20) as f64 * 100.0).round() / 100.0;
-        let first = &summary.ranks[0];
-        modes.push(json!({
-            "recompute": recompute.name(),
-            "offload": offload,
-            "activations_mib": mib(first.activation_peak),
-            "active_mib": mib(first.active_peak),
-            "reserved_mib": mib(first.reserved_peak),
-            "tokens_per_s": rate.round(),
-        }));
-        losses.push(steps.last().map(|step| step.loss.to_bits()));
+    let mut rows: [Row; MODES.len()] = Default::default();
+    for _ in 0..args.rounds {
+        for ((recompute, offload), row) in MODES.into_iter().zip(&mut rows) {
+            let mut config = config(args);
+            (config.memory.recompute, config.memory.offload) = (recompute, offload);
+            let record = Record::default();
+            let mut summary = trainer::train(&config.resolve()?, &tokens, None, &record)?;
+            let steps = record.0.into_inner().unwrap_or_default();
+            row.memory = summary.ranks.swap_remove(0);
+            row.rates.extend(steps.last().map(|step| step.tokens_per_second));
+            row.losses.extend(steps.iter().map(|step| step.loss.to_bits()));
+        }
     }
-    let same = losses.iter().all(|loss| *loss == losses[0]);
+    let same = rows.iter().all(|row| row.losses == rows[0].losses);
+    let modes: Vec<_> = MODES.into_iter().zip(rows).map(|(mode, row)| told(mode, row)).collect();
     let Size { pipeline, slices, microbatches, chunks } = args.size;
     println!(
         "{}",
@@ -104,4 +107,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                "same_losses": same, "rank_0": modes})
     );
     Ok(())
+}
+
+fn told((recompute, offload): (Recompute, f64), row: Row) -> serde_json::Value {
+    let mib = |bytes: u64| (bytes as f64 / f64::from(1 << 20) * 100.0).round() / 100.0;
+    json!({
+        "recompute": recompute.name(),
+        "offload": offload,
+        "activations_mib": mib(row.memory.activation_peak),
+        "active_mib": mib(row.memory.active_peak),
+        "reserved_mib": mib(row.memory.reserved_peak),
+        "tokens_per_s": median(row.rates).round(),
+    })
 }
