@@ -67,6 +67,8 @@ fn config(args: &Args) -> Config {
     parallel.pipeline = args.size.pipeline;
     parallel.slices = args.size.slices;
     parallel.chunks = args.size.chunks;
+    // Attention that was shared is made again by one rank alone, and rounds differently.
+    parallel.exchange = Some("off".to_owned());
     config.memory.strict = true;
     config.memory.offload_folder = Some(args.folder.clone());
     config
