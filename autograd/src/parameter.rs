@@ -120,6 +120,17 @@ impl Parameter {
         self.inner.accumulate(write)
     }
 
+    /// Makes the gradient zeros, if none was accumulated.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn complete_grad(&self) -> Result<()> {
+        self.inner.accumulate(|buffer, is_empty| match is_empty {
+            true => Ok(buffer.fill_zero()?),
+            false => Ok(()),
+        })
+    }
+
     /// Allocates the gradient now, as persistent memory, so that no step has to.
     ///
     /// # Errors

@@ -50,9 +50,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => RunDir::create(args.out.as_deref())?,
     };
     println!(
-        "{} parameters, {} on {} rank{}: {} slices of {} tokens, {} microbatch{}, {} chunk{}{}; {} tokens of data",
+        "{} parameters, {} on {}{} rank{}: {} slices of {} tokens, {} microbatch{}, {} chunk{}{}; {} tokens of data",
         count(job.model.parameter_count()),
         job.schedule.kind(),
+        match job.schedule.data_ranks() {
+            1 => String::new(),
+            data => format!("{data} x "),
+        },
         job.schedule.ranks(),
         plural(job.schedule.ranks(), "s"),
         job.schedule.slices(),

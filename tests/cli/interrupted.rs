@@ -60,8 +60,8 @@ fn survives_kills(settings: &str) {
         let mut kills = 0;
         loop {
             let mut child = scene.spawn(&words);
-            // After the first checkpoint, a few steps further than the last time.
-            let steps = steps_done(&scene, &run).max(3) + random.below(2 * kills, 12) as usize;
+            // When the first checkpoint, of step 3, is written, a few steps further than the last time.
+            let steps = steps_done(&scene, &run).max(4) + random.below(2 * kills, 12) as usize;
             wait_for(&scene, &run, &mut child, steps);
             sleep(Duration::from_micros(random.below(2 * kills + 1, 5000)));
             let ended = child.try_wait().unwrap();
@@ -113,6 +113,12 @@ fn a_killed_run_goes_on_to_the_same_end_with_a_shared_vocabulary() {
 #[test]
 fn a_killed_run_goes_on_to_the_same_end_with_whole_tables_on_the_ends() {
     survives_kills("parallel.vocabulary=false parallel.pipeline=4");
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_end_over_data_ranks() {
+    let ranks = "parallel.data=2 parallel.pipeline=2 parallel.vocabulary=false";
+    survives_kills(&format!("{ranks} model.tie_word_embeddings=true train.dtype=bf16"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The `slimpipe` command as its users meet it: what it writes and prints, and what it refuses.
 
 mod bench;
+mod data;
 mod disk;
 mod eval;
 mod exchange;

@@ -13,9 +13,10 @@ pub fn check(
     let mut references: Vec<(u32, Outcome)> = Vec::new();
     let mut count = 0;
     for layout in layouts {
-        let known = references.iter().position(|(m, _)| *m == layout.microbatches);
+        let sequences = layout.reference().microbatches;
+        let known = references.iter().position(|(m, _)| *m == sequences);
         let index = known.unwrap_or_else(|| {
-            references.push((layout.microbatches, run(setup, layout.reference()).unwrap()));
+            references.push((sequences, run(setup, layout.reference()).unwrap()));
             references.len() - 1
         });
         let reference = &references[index].1;

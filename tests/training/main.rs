@@ -1,5 +1,6 @@
 //! A tiny Llama trained in every way there is: equal results, the memory law.
 
+mod data;
 mod equality;
 mod exchange;
 mod memory;

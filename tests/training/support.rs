@@ -1,10 +1,12 @@
 //! A tiny Llama trained through the public API, however it is dealt to ranks.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use slimpipe::allocator::MemoryStats;
 use slimpipe::allocator::offload::FileMemory;
+use slimpipe::pipeline::comm::{Axis, Mesh};
 use slimpipe::pipeline::execute::Span;
 use slimpipe::prelude::*;
 use slimpipe::runtime::random::Random;
@@ -19,8 +21,10 @@ pub struct Layout {
     pub kind: ScheduleKind,
     pub ranks: u32,
     pub slices: u32,
+    /// Of one data rank.
     pub microbatches: u32,
     pub chunks: u32,
+    pub data: u32,
     pub threads: usize,
     pub dtype: DType,
     /// Of layers of even and of odd index.
@@ -43,6 +47,7 @@ impl Layout {
             slices,
             microbatches,
             chunks,
+            data: 1,
             threads: 1,
             dtype,
             recompute: [Recompute::None; 2],
@@ -55,8 +60,8 @@ impl Layout {
 
     /// The same batches on one rank in one piece, everything kept.
     pub fn reference(self) -> Self {
-        let Self { microbatches, threads, dtype, .. } = self;
-        Self { threads, dtype, ..Self::slimpipe(1, 1, microbatches, 1) }
+        let Self { microbatches, data, threads, dtype, .. } = self;
+        Self { threads, dtype, ..Self::slimpipe(1, 1, data * microbatches, 1) }
     }
 }
 
@@ -132,7 +137,9 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
     let Layout { kind, ranks, slices, microbatches, chunks, .. } = layout;
     let schedule = Schedule::new(kind, ranks, slices, microbatches, chunks)?
         .with_exchange(layout.exchange)?
-        .with_vocabulary(layout.vocabulary)?;
+        .with_vocabulary(layout.vocabulary)?
+        .with_data_ranks(layout.data)?;
+    let mesh = Mesh::new(layout.data, ranks);
     let body = |comm: LocalComm| -> Result<RankOutcome> {
         let _team = team::enter(layout.threads)?;
         let rank = comm.rank();
@@ -156,33 +163,48 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
         let mut pipeline =
             Pipeline::new(schedule.clone(), Box::new(comm), memory.clone(), size, origin, build)?;
         let _entered = memory.enter();
-        let mut optimizer = AdamW::new(pipeline.parameters(), AdamWConfig::default())?;
+        let mut optimizer = AdamW::of_shares(pipeline.shares(), AdamWConfig::default())?;
+        let data_rank = mesh.coordinate(rank, Axis::Data) as usize;
         let (mut losses, mut gradients) = (Vec::new(), BTreeMap::new());
         let before = memory.stats();
         for step in 0..setup.steps {
             if step + 1 == setup.steps {
                 memory.reset_peaks();
             }
-            losses.push(pipeline.step(&setup.batch(step, microbatches))?.loss);
+            let all = setup.batch(step, layout.data * microbatches).sequences;
+            let own = all.chunks(microbatches as usize).nth(data_rank).unwrap().to_vec();
+            losses.push(pipeline.step(&Batch { sequences: own })?.loss);
             if step == 0 {
-                for parameter in pipeline.parameters() {
-                    let gradient = parameter.grad_to_vec()?.unwrap_or_default();
-                    gradients.insert(parameter.name().to_owned(), gradient);
+                for (parameter, share) in pipeline.shares() {
+                    let sums = parameter.grad_to_vec()?.unwrap_or_default();
+                    let part = gradients.entry(parameter.name().to_owned()).or_default();
+                    keep(part, &sums, share);
                 }
             }
             optimizer.step(1e-3, 1.0)?;
+            pipeline.gather_weights()?;
         }
         let timeline = pipeline.timeline().spans().to_vec();
         Ok(RankOutcome { losses, gradients, memory: (memory.stats(), before), timeline })
     };
-    let all = launch(ranks, schedule.channel_capacity(), body)?;
+    let all = launch(mesh.size(), schedule.channel_capacity(), body)?;
     let mut outcome = Outcome {
         losses: Vec::new(),
         gradients: BTreeMap::new(),
         memory: Vec::new(),
         timelines: Vec::new(),
     };
-    for RankOutcome { losses, gradients, memory, timeline } in all {
+    let mut pipelines: Vec<BTreeMap<String, Vec<f32>>> = vec![BTreeMap::new(); ranks as usize];
+    for (rank, RankOutcome { losses, gradients, memory, timeline }) in (0..).zip(all) {
+        for (name, part) in gradients {
+            let shares = pipelines[mesh.coordinate(rank, Axis::Pipeline) as usize].entry(name);
+            join(shares.or_default(), &part);
+        }
+        outcome.losses = losses;
+        outcome.memory.push(memory);
+        outcome.timelines.push(timeline);
+    }
+    for gradients in pipelines {
         for (name, gradient) in gradients {
             if layout.vocabulary && TABLES.contains(&name.as_str()) {
                 outcome.gradients.entry(name).or_default().extend(gradient);
@@ -196,11 +218,23 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
             }
             outcome.gradients.insert(name, gradient);
         }
-        outcome.losses = losses;
-        outcome.memory.push(memory);
-        outcome.timelines.push(timeline);
     }
     Ok(outcome)
+}
+
+/// Puts elements `share` of `sums` into `part`, whose other elements are NaN.
+fn keep(part: &mut Vec<f32>, sums: &[f32], share: Range<usize>) {
+    part.resize(sums.len(), f32::NAN);
+    part[share.clone()].copy_from_slice(&sums[share]);
+}
+
+/// Adds the elements that a data rank has to those of others, of which none has the same.
+fn join(whole: &mut Vec<f32>, part: &[f32]) {
+    whole.resize(part.len(), f32::NAN);
+    for (whole, part) in whole.iter_mut().zip(part).filter(|(_, part)| !part.is_nan()) {
+        assert!(whole.is_nan(), "two data ranks have a share of the same element");
+        *whole = *part;
+    }
 }
 
 /// As [`run`], for layouts that must run.

@@ -6,10 +6,11 @@
 //! when all of them have; a run killed at any moment leaves whole checkpoints only.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use slimpipe_pipeline::comm::Communicator;
-use slimpipe_runtime::RawTensor;
+use slimpipe_runtime::{DType, RawTensor};
 
 use crate::hub::{SafetensorsFile, SafetensorsWriter, TensorSpec};
 use crate::optimizer::{AdamW, State};
@@ -17,7 +18,8 @@ use crate::{Error, Result};
 
 const PARTIAL: &str = ".partial";
 
-/// Writes the checkpoint of `step` under `folder` and removes older ones. Called by every rank.
+/// Writes the checkpoint of `step` under `folder` and removes older ones. Called by every rank of
+/// `comm`; each writes what it updates.
 ///
 /// # Errors
 /// The disk is full, or another rank failed; older checkpoints are still there.
@@ -25,6 +27,7 @@ pub fn write(
     folder: &Path,
     step: u64,
     optimizer: &AdamW,
+    data_ranks: u32,
     comm: &mut dyn Communicator,
 ) -> Result<()> {
     let partial = folder.join(PARTIAL);
@@ -32,7 +35,11 @@ pub fn write(
         begin(&partial)?;
     }
     comm.barrier()?;
-    let about = [("step", step.to_string()), ("ranks", comm.size().to_string())];
+    let about = [
+        ("step", step.to_string()),
+        ("ranks", comm.size().to_string()),
+        ("data_ranks", data_ranks.to_string()),
+    ];
     write_rank(&rank_file(&partial, comm.rank()), &about, optimizer)?;
     comm.barrier()?;
     if comm.rank() == 0 {
@@ -79,32 +86,43 @@ fn rank_file(folder: &Path, rank: u32) -> PathBuf {
     folder.join(format!("rank-{rank:04}.safetensors"))
 }
 
-/// What is stored of one parameter: a name and the tensor.
-fn parts<'a>(index: usize, state: &'a State, value: &'a RawTensor) -> Vec<(String, &'a RawTensor)> {
+/// What is stored of one parameter: a name, a dtype, and the bytes of the elements that this rank
+/// updates, which have the shape of the moments.
+fn parts<'a>(
+    index: usize,
+    state: &'a State,
+    value: &'a RawTensor,
+) -> Result<Vec<(String, DType, &'a [u8])>> {
     let name = |part: &str| format!("{index:05}.{}.{part}", state.parameter.name());
-    let mut parts = vec![
-        (name("value"), value),
-        (name("exp_avg"), &state.exp_avg),
-        (name("exp_avg_sq"), &state.exp_avg_sq),
-    ];
-    parts.extend(state.master.as_ref().map(|master| (name("master"), master)));
-    parts
+    let moments = [("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
+    let masters = state.master.as_ref().map(|master| ("master", master));
+    let share = &value.as_bytes("checkpoint")?[bytes(state, value)];
+    let mut parts = vec![(name("value"), value.dtype(), share)];
+    for (part, tensor) in moments.into_iter().chain(masters) {
+        parts.push((name(part), tensor.dtype(), tensor.as_bytes("checkpoint")?));
+    }
+    Ok(parts)
+}
+
+/// Where the elements of `value` that this rank updates are, in bytes.
+fn bytes(State { share, .. }: &State, value: &RawTensor) -> Range<usize> {
+    share.start * value.dtype().size()..share.end * value.dtype().size()
 }
 
 fn write_rank(path: &Path, about: &[(&str, String)], optimizer: &AdamW) -> Result<()> {
     let mut specs = Vec::new();
     for (index, state) in optimizer.states().iter().enumerate() {
         let value = state.parameter.value();
-        for (name, tensor) in parts(index, state, &value) {
-            specs.push(TensorSpec { name, shape: tensor.dims().to_vec(), dtype: tensor.dtype() });
+        for (name, dtype, _) in parts(index, state, &value)? {
+            specs.push(TensorSpec { name, shape: state.exp_avg.dims().to_vec(), dtype });
         }
     }
     let about: Vec<(&str, &str)> = about.iter().map(|(key, text)| (*key, text.as_str())).collect();
     let mut writer = SafetensorsWriter::create(path, specs, &about)?;
     for (index, state) in optimizer.states().iter().enumerate() {
         let value = state.parameter.value();
-        for (name, tensor) in parts(index, state, &value) {
-            writer.write(&name, tensor.as_bytes("checkpoint")?)?;
+        for (name, _, bytes) in parts(index, state, &value)? {
+            writer.write(&name, bytes)?;
         }
     }
     Ok(writer.finish()?)
@@ -140,18 +158,24 @@ pub fn latest(folder: &Path) -> Result<(u64, PathBuf)> {
     list(folder)?.pop().ok_or_else(none)
 }
 
-/// Checks that the checkpoint of `step` at `path` has a sound file for each of `ranks` ranks, before
-/// any of them begins.
+/// Checks that the checkpoint of `step` at `path` has a sound file for each of `data` times `pipeline`
+/// ranks, before any of them begins.
 ///
 /// # Errors
 /// A file that is damaged or missing, or a checkpoint of another number of ranks.
-pub fn check(path: &Path, step: u64, ranks: u32) -> Result<()> {
+pub fn check(path: &Path, step: u64, data: u32, pipeline: u32) -> Result<()> {
     let file = open(path, step, 0)?;
-    let written = file.metadata().get("ranks").map_or("?", String::as_str);
-    if written != ranks.to_string() {
-        let what = format!(
-            "was written by {written} ranks, the run has {ranks}; resume with parallel.pipeline={written}"
+    let number = |key: &str| file.metadata().get(key)?.parse().ok();
+    let written_data: u32 = number("data_ranks").unwrap_or(1).max(1);
+    let (written, ranks): (u32, u32) = (number("ranks").unwrap_or(0), data * pipeline);
+    if (written, written_data) != (ranks, data) {
+        let mut what = format!(
+            "was written by {written} ranks, the run has {ranks}; resume with parallel.pipeline={}",
+            written / written_data
         );
+        if data > 1 || written_data > 1 {
+            what += &format!(" and parallel.data={written_data}");
+        }
         return Err(Error::Checkpoint { path: path.to_owned(), what });
     }
     (1..ranks).try_for_each(|rank| open(path, step, rank).map(drop))
@@ -182,28 +206,30 @@ pub fn read(path: &Path, step: u64, rank: u32, optimizer: &mut AdamW) -> Result<
     let mismatch = |what: String| Error::Checkpoint { path: stored.path().to_owned(), what };
     let mut count = 0;
     for (index, state) in optimizer.states_mut().iter_mut().enumerate() {
-        let name = state.parameter.name().to_owned();
-        let State { parameter, master, exp_avg, exp_avg_sq } = state;
+        let parameter = state.parameter.clone();
         let mut value = parameter.value_mut();
+        let share = bytes(state, &value);
+        let State { master, exp_avg, exp_avg_sq, .. } = state;
+        let shape = *exp_avg.shape();
         let tensors = [
-            ("value", Some(&mut *value)),
-            ("exp_avg", Some(exp_avg)),
-            ("exp_avg_sq", Some(exp_avg_sq)),
-            ("master", master.as_mut()),
+            ("value", Some(&mut *value), share),
+            ("exp_avg", Some(exp_avg), 0..4 * shape.elem_count()),
+            ("exp_avg_sq", Some(exp_avg_sq), 0..4 * shape.elem_count()),
+            ("master", master.as_mut(), 0..4 * shape.elem_count()),
         ];
-        for (part, tensor) in tensors.into_iter().filter_map(|(part, t)| Some((part, t?))) {
-            let name = format!("{index:05}.{name}.{part}");
+        let tensors = tensors.into_iter().filter_map(|(part, t, share)| Some((part, t?, share)));
+        for (part, tensor, share) in tensors {
+            let name = format!("{index:05}.{}.{part}", parameter.name());
             let fits = stored.tensor(&name).is_ok_and(|info| {
-                info.shape() == tensor.dims() && info.dtype() == Some(tensor.dtype())
+                info.shape() == shape.dims() && info.dtype() == Some(tensor.dtype())
             });
             if !fits {
                 return Err(mismatch(format!(
-                    "has no `{name}` of shape {} and dtype {}; resume with the model, parallel.pipeline, parallel.chunks, parallel.vocabulary and train.dtype it was written with",
-                    tensor.shape(),
+                    "has no `{name}` of shape {shape} and dtype {}; resume with the model, parallel.pipeline, parallel.chunks, parallel.vocabulary and train.dtype it was written with",
                     tensor.dtype()
                 )));
             }
-            stored.read_into(&name, tensor.as_bytes_mut("resume")?)?;
+            stored.read_into(&name, &mut tensor.as_bytes_mut("resume")?[share])?;
             count += 1;
         }
     }

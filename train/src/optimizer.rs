@@ -2,11 +2,14 @@
 //!
 //! Moments are f32. A bf16 model has f32 master weights; the model's weights are rounded copies.
 
+use std::ops::Range;
+
 use slimpipe_allocator::{Region, scope};
 use slimpipe_autograd::Parameter;
 use slimpipe_kernels::cpu::adamw as kernel;
 use slimpipe_kernels::cpu::reduce;
-use slimpipe_runtime::{DType, RawTensor, team};
+use slimpipe_ops::cast::cast_into;
+use slimpipe_runtime::{DType, RawTensor, Shape, team};
 
 use crate::Result;
 
@@ -29,10 +32,12 @@ impl Default for AdamWConfig {
     }
 }
 
-/// What the optimizer keeps for one parameter.
+/// What the optimizer keeps for one parameter, or for the elements of it that it updates.
 pub struct State {
     /// The parameter.
     pub parameter: Parameter,
+    /// Which of its elements are updated.
+    pub share: Range<usize>,
     /// f32 master weights, where the model's are bf16.
     pub master: Option<RawTensor>,
     /// First moment.
@@ -44,8 +49,27 @@ pub struct State {
 /// The optimizer of one rank's parameters.
 pub struct AdamW {
     config: AdamWConfig,
+    parameters: Vec<Parameter>,
     states: Vec<State>,
     steps: u64,
+}
+
+impl State {
+    fn new(parameter: Parameter, share: Range<usize>) -> Result<Self> {
+        let value = parameter.value();
+        let (all, len) = (value.elem_count(), share.len());
+        let shape = if len == all { *value.shape() } else { Shape::from(len) };
+        let zeros = || RawTensor::zeros(shape, DType::F32, value.device());
+        let mut master = None;
+        if value.dtype() != DType::F32 {
+            let mut copy = zeros()?;
+            cast_into(&value.reshape(all)?.narrow(0, share.start, len)?, &mut copy)?;
+            master = Some(copy);
+        }
+        let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
+        drop(value);
+        Ok(Self { parameter, share, master, exp_avg, exp_avg_sq })
+    }
 }
 
 impl AdamW {
@@ -54,23 +78,33 @@ impl AdamW {
     /// # Errors
     /// Out of memory.
     pub fn new(parameters: Vec<Parameter>, config: AdamWConfig) -> Result<Self> {
-        let _persistent = scope::place(Region::Persistent);
-        let state = |parameter: Parameter| -> Result<State> {
-            parameter.allocate_grad()?;
-            let value = parameter.value();
-            let zeros = || RawTensor::zeros(*value.shape(), DType::F32, value.device());
-            let mut master = None;
-            if value.dtype() != DType::F32 {
-                let mut copy = zeros()?;
-                slimpipe_ops::cast::cast_into(&value, &mut copy)?;
-                master = Some(copy);
-            }
-            let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
-            drop(value);
-            Ok(State { parameter, master, exp_avg, exp_avg_sq })
+        let whole = |parameter: Parameter| {
+            let all = 0..parameter.value().elem_count();
+            (parameter, all)
         };
-        let states = parameters.into_iter().map(state).collect::<Result<_>>()?;
-        Ok(Self { config, states, steps: 0 })
+        Self::of_shares(parameters.into_iter().map(whole).collect(), config)
+    }
+
+    /// An optimizer for some elements of parameters, such as a
+    /// [pipeline's shares](slimpipe_pipeline::execute::Pipeline::shares): it keeps state for these
+    /// alone (ZeRO-1, arXiv 1910.02054).
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn of_shares(
+        parameters: Vec<(Parameter, Range<usize>)>,
+        config: AdamWConfig,
+    ) -> Result<Self> {
+        let _persistent = scope::place(Region::Persistent);
+        let (mut all, mut states) = (Vec::new(), Vec::new());
+        for (parameter, share) in parameters {
+            parameter.allocate_grad()?;
+            all.push(parameter.clone());
+            if !share.is_empty() {
+                states.push(State::new(parameter, share)?);
+            }
+        }
+        Ok(Self { config, parameters: all, states, steps: 0 })
     }
 
     /// The parameters with their state.
@@ -100,9 +134,10 @@ impl AdamW {
     pub fn grad_sum_squares(&self, counts: impl Fn(&Parameter) -> bool) -> Result<f64> {
         let team = team::current();
         let mut sum = 0.0;
-        for State { parameter, .. } in self.states.iter().filter(|state| counts(&state.parameter)) {
-            if let Some(grad) = parameter.grad().get() {
-                sum += reduce::sum_squares(&team, grad.slice("grad_norm")?);
+        for state in self.states.iter().filter(|state| counts(&state.parameter)) {
+            if let Some(grad) = state.parameter.grad().get() {
+                let share = &grad.slice("grad_norm")?[state.share.clone()];
+                sum += reduce::sum_squares(&team, share);
             }
         }
         Ok(sum)
@@ -116,19 +151,21 @@ impl AdamW {
         const OP: &str = "adamw";
         self.steps += 1;
         let team = team::current();
-        for State { parameter, master, exp_avg, exp_avg_sq } in &mut self.states {
+        for State { parameter, share, master, exp_avg, exp_avg_sq } in &mut self.states {
+            let share = || share.clone();
             let mut value = parameter.value_mut();
             let weight_decay = if value.rank() >= 2 { self.config.weight_decay } else { 0.0 };
             let AdamWConfig { beta1, beta2, eps, .. } = self.config;
             let settings = kernel::AdamW { lr, beta1, beta2, eps, weight_decay, step: self.steps };
             let grad = parameter.grad();
             let Some(grad) = grad.get() else { continue };
-            let (grad, m, v) = (grad.slice(OP)?, exp_avg.slice_mut(OP)?, exp_avg_sq.slice_mut(OP)?);
+            let (m, v) = (exp_avg.slice_mut(OP)?, exp_avg_sq.slice_mut(OP)?);
+            let grad = &grad.slice(OP)?[share()];
             match master {
                 None => kernel::step(
                     &team,
                     settings,
-                    value.slice_mut(OP)?,
+                    &mut value.slice_mut(OP)?[share()],
                     None,
                     grad,
                     grad_scale,
@@ -136,12 +173,12 @@ impl AdamW {
                     v,
                 ),
                 Some(master) => {
-                    let (master, low) = (master.slice_mut(OP)?, value.slice_mut(OP)?);
+                    let (master, low) = (master.slice_mut(OP)?, &mut value.slice_mut(OP)?[share()]);
                     kernel::step(&team, settings, master, Some(low), grad, grad_scale, m, v);
                 }
             }
         }
-        self.states.iter().for_each(|state| state.parameter.zero_grad());
+        self.parameters.iter().for_each(Parameter::zero_grad);
         Ok(())
     }
 }

@@ -44,9 +44,9 @@ impl Batch {
         &self.sequences[unit.microbatch as usize].labels[slices.range(unit.slice)]
     }
 
-    /// Checks that there are `microbatches` sequences of `seq_len` tokens, and gives one over the
-    /// number of labels that count (0 if none does).
-    pub(crate) fn loss_scale(&self, microbatches: usize, seq_len: usize) -> Result<f32> {
+    /// Checks that there are `microbatches` sequences of `seq_len` tokens, and gives the number of
+    /// labels that count.
+    pub(crate) fn count_labels(&self, microbatches: usize, seq_len: usize) -> Result<usize> {
         if self.sequences.len() != microbatches {
             let (got, expected) = (self.sequences.len(), microbatches);
             return Err(Error::BatchSize { got, expected });
@@ -63,7 +63,6 @@ impl Batch {
             }
         }
         let labels = self.sequences.iter().flat_map(|sequence| &sequence.labels);
-        let counted = labels.filter(|&&label| label != IGNORE).count();
-        Ok(if counted == 0 { 0.0 } else { 1.0 / counted as f32 })
+        Ok(labels.filter(|&&label| label != IGNORE).count())
     }
 }

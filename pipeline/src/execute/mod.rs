@@ -1,13 +1,16 @@
 //! Runs a schedule's program on a rank's stages, and records what it did and when.
 
 mod batch;
+mod data;
 mod error;
 mod evaluate;
 mod exchange;
+mod groups;
 mod payload;
 mod pipeline;
 mod plan;
 mod stage;
+mod stream;
 mod timeline;
 mod travel;
 mod unit;

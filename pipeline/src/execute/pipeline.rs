@@ -1,6 +1,7 @@
 //! One rank's pipeline: its stages, its memory, its program.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use slimpipe_autograd::{
 use slimpipe_ops::copy::copy_into;
 use slimpipe_runtime::{Device, RawTensor};
 
+use super::data::DataRanks;
 use super::exchange::Exchange;
+use super::groups::Groups;
 use super::payload::TensorPayload;
 use super::travel::Travel;
 use super::unit::{forward, tokens_or_hidden};
@@ -28,7 +31,9 @@ pub struct Pipeline<S> {
     schedule: Schedule,
     program: Vec<Action>,
     travel: Travel,
-    comm: Box<dyn Communicator>,
+    groups: Groups,
+    /// The ranks that run the same program, if there are others.
+    data: Option<DataRanks>,
     memory: Memory,
     /// This rank's stages, by chunk.
     stages: Vec<(StageSpec, S)>,
@@ -85,7 +90,7 @@ impl<S: Stage> Pipeline<S> {
     /// or `build` failed.
     pub fn new<E: From<Error>>(
         schedule: Schedule,
-        mut comm: Box<dyn Communicator>,
+        comm: Box<dyn Communicator>,
         memory: Memory,
         (layers, slices): (usize, Slices),
         origin: Instant,
@@ -95,16 +100,14 @@ impl<S: Stage> Pipeline<S> {
         if got != expected {
             return Err(Error::WrongSlices { got, expected }.into());
         }
-        let (got, expected) = (comm.size(), schedule.ranks());
-        if got != expected {
-            return Err(Error::WrongGroup { got, expected }.into());
-        }
-        let (rank, count) = (comm.rank(), schedule.ranks() * schedule.chunks());
+        let world_rank = comm.rank();
+        let (mut groups, data) = Groups::new(&schedule, comm)?;
+        let (rank, count) = (groups.rank(), schedule.ranks() * schedule.chunks());
         if count as usize > layers {
             return Err(Error::TooManyStages { stages: count, layers }.into());
         }
         let (_, longest) = slices.extremes();
-        let exchange = exchange::join(&schedule, comm.as_mut(), (layers, longest), origin)?;
+        let exchange = exchange::join(&schedule, groups.pipeline(), (layers, longest), origin)?;
         let program: Vec<Action> = schedule.program(rank).collect();
         let in_parts = program.iter().any(|action| matches!(action, Action::BackwardInput(_)));
         let entered = memory.enter();
@@ -125,14 +128,19 @@ impl<S: Stage> Pipeline<S> {
             memory.install_slices(chunk, plans).map_err(Error::from)?;
             stages.push((spec, stage));
         }
-        let vocabulary = Vocabulary::join(&schedule, comm.as_mut(), &memory, &stages)?;
+        let vocabulary = Vocabulary::join(&schedule, groups.pipeline(), &memory, &stages)?;
+        let data = match data {
+            Some(comm) => Some(DataRanks::new(comm, &stages, world_rank, origin)?),
+            None => None,
+        };
         drop(entered);
         let travel = if memory.offloads() { Travel::of(&program) } else { Travel::default() };
         Ok(Self {
             program,
             travel,
             schedule,
-            comm,
+            groups,
+            data,
             timeline: Timeline::new(origin).watching(&memory),
             memory,
             stages,
@@ -160,9 +168,44 @@ impl<S: Stage> Pipeline<S> {
         &self.memory
     }
 
-    /// The rank's communicator, for reductions around a step.
+    /// The rank's communicator with all ranks, for reductions around a step.
     pub fn comm(&mut self) -> &mut dyn Communicator {
-        self.comm.as_mut()
+        self.groups.world()
+    }
+
+    /// The rank's communicator with those that run the same microbatches: together they hold the
+    /// model once.
+    pub fn pipeline_comm(&mut self) -> &mut dyn Communicator {
+        self.groups.pipeline()
+    }
+
+    /// The parameters of this rank's stages with the elements of each that this rank updates: all, or,
+    /// where other ranks run the same program, its share.
+    pub fn shares(&self) -> Vec<(Parameter, Range<usize>)> {
+        let share = |parameter: Parameter| {
+            let share = self.share(&parameter);
+            (parameter, share)
+        };
+        self.parameters().into_iter().map(share).collect()
+    }
+
+    fn share(&self, parameter: &Parameter) -> Range<usize> {
+        match &self.data {
+            Some(data) => data.owned(parameter),
+            None => 0..parameter.value().elem_count(),
+        }
+    }
+
+    /// Gives every rank the weights that others have updated. To be called by all when they have
+    /// updated their [shares](Pipeline::shares).
+    ///
+    /// # Errors
+    /// A failed peer; a value is held elsewhere.
+    pub fn gather_weights(&mut self) -> Result<()> {
+        match &mut self.data {
+            Some(data) => data.gather(&mut self.timeline),
+            None => Ok(()),
+        }
     }
 
     /// What the rank did in its last step.
@@ -170,14 +213,19 @@ impl<S: Stage> Pipeline<S> {
         &self.timeline
     }
 
-    /// Runs forward and backward of all microbatches of `batch`: gradients are then complete in the
-    /// parameters, and all units' memory is given back.
+    /// Runs forward and backward of all microbatches of `batch`, which are other ones on each data
+    /// rank: gradients are then complete in the parameters, in this rank's
+    /// [shares](Pipeline::shares), and all units' memory is given back.
     ///
     /// # Errors
     /// A batch that does not fit, out of memory, a failed peer; the step's units are given back.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let microbatches = self.schedule.microbatches() as usize;
-        let loss_scale = batch.loss_scale(microbatches, self.slices.seq_len())?;
+        let mut counted = batch.count_labels(microbatches, self.slices.seq_len())? as f64;
+        if let Some(data) = &mut self.data {
+            counted = data.sum(counted)?;
+        }
+        let loss_scale = if counted == 0.0 { 0.0 } else { (1.0 / counted) as f32 };
         let memory = self.memory.clone();
         let _entered = memory.enter();
         self.timeline.clear();
@@ -196,6 +244,7 @@ impl<S: Stage> Pipeline<S> {
             self.travel.before(index, &mut self.timeline, live)?;
             self.act(self.program[index], &mut step)?;
         }
+        self.await_gradients()?;
         self.reduce_tied_here()?;
         if let Some(exchange) = &self.exchange {
             exchange.settle()?;
@@ -203,9 +252,10 @@ impl<S: Stage> Pipeline<S> {
         if let Some(vocabulary) = &mut self.vocabulary {
             vocabulary.settle()?;
         }
+        self.groups.settle()?;
         let extent = self.timeline.extent().unwrap_or_default();
         let mut loss = [step.loss];
-        self.comm.all_reduce_sum_f64(&mut loss)?;
+        self.groups.world().all_reduce_sum_f64(&mut loss)?;
         Ok(StepReport { loss: loss[0], busy: self.timeline.busy(), extent })
     }
 
@@ -244,7 +294,10 @@ impl<S: Stage> Pipeline<S> {
             Action::VocabEmbed(unit)
             | Action::VocabHead(unit)
             | Action::VocabEmbedBackward(unit) => self.share_vocabulary(action, unit, step),
-            Action::ReduceGradients(_) => Ok(()),
+            Action::ReduceGradients(weights) => match &mut self.data {
+                Some(data) => data.reduce(weights),
+                None => Ok(()),
+            },
             Action::ReduceTied { peer } => self.reduce_tied(peer),
             // The caller clips and steps: gradients are complete when `step` returns.
             Action::OptimizerStep => Ok(()),
@@ -392,7 +445,7 @@ impl<S: Stage> Pipeline<S> {
         let neighbour = if is_gradient { own + 1 } else { own - 1 };
         let (rank, chunk) = self.schedule.placement().locate(neighbour);
         let source = Unit { chunk, ..unit };
-        if rank == self.comm.rank() {
+        if rank == self.groups.rank() {
             let waiting = if is_gradient { &mut step.gradients } else { &mut step.outputs };
             let from = waiting.remove(&source).ok_or(self.out_of_order("receive", unit))?;
             into.as_bytes_mut("receive")?.copy_from_slice(from.as_bytes("receive")?);
@@ -403,7 +456,7 @@ impl<S: Stage> Pipeline<S> {
             false => (Work::ReceiveActivation(unit), Tag::Activation(source)),
         };
         let bytes = into.as_bytes_mut("receive")?;
-        let comm = &mut self.comm;
+        let comm = self.groups.pipeline();
         self.timeline.record(work, || comm.recv(rank, tag, bytes))?;
         Ok(into)
     }
@@ -434,8 +487,16 @@ impl<S: Stage> Pipeline<S> {
 
     fn send(&mut self, work: Work, to: u32, tag: Tag, tensor: RawTensor) -> Result<()> {
         let payload = Box::new(TensorPayload::new(tensor)?);
-        let comm = &mut self.comm;
+        let comm = self.groups.pipeline();
         Ok(self.timeline.record(work, || comm.send(to, tag, payload))?)
+    }
+
+    /// Waits until the gradients that were begun to be added over the data ranks are.
+    fn await_gradients(&mut self) -> Result<()> {
+        match &mut self.data {
+            Some(data) => data.wait(&mut self.timeline),
+            None => Ok(()),
+        }
     }
 
     /// Adds the tied parameter's gradients of the first and the last stage, on both.
@@ -443,10 +504,13 @@ impl<S: Stage> Pipeline<S> {
         let Some(tied) = self.stages.iter().find_map(|(_, stage)| stage.tied()) else {
             return Ok(());
         };
-        let comm = &mut self.comm;
+        self.await_gradients()?;
+        let share = self.share(&tied);
+        let comm = self.groups.pipeline();
         self.timeline.record(Work::ReduceTied, || -> Result<()> {
             if let Some(gradient) = tied.grad().get_mut() {
-                comm.exchange_add_f32(peer, gradient.slice_mut("reduce_tied")?)?;
+                let gradient = gradient.slice_mut("reduce_tied")?;
+                comm.exchange_add_f32(peer, &mut gradient[share])?;
             }
             Ok(())
         })
@@ -469,6 +533,6 @@ impl<S: Stage> Pipeline<S> {
     }
 
     fn out_of_order(&self, what: &'static str, unit: Unit) -> Error {
-        Error::OutOfOrder { rank: self.comm.rank(), what, unit }
+        Error::OutOfOrder { rank: self.groups.rank(), what, unit }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use slimpipe_allocator::Memory;
 
-use crate::schedule::{Pass, Unit};
+use crate::schedule::{Pass, Unit, Weights};
 
 /// What a span of time was spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,12 @@ pub enum Work {
     VocabEmbedBackward(Unit),
     /// Adding tied gradients across ranks.
     ReduceTied,
+    /// Adding gradients over the data ranks, beside the program.
+    ReduceGradients(Weights),
+    /// Getting the weights that other data ranks have updated, beside the program.
+    GatherWeights(Weights),
+    /// Waiting for either.
+    AwaitData,
 }
 
 impl Work {
@@ -67,6 +73,10 @@ impl Work {
             let chunk = if chunk == 0 { String::new() } else { format!(" c{chunk}") };
             format!("{what} mb{microbatch} s{slice}{chunk}")
         };
+        let of_weights = |weights: Weights| match weights {
+            Weights::Chunk(chunk) => format!("c{chunk}"),
+            Weights::Vocabulary => "vocabulary".to_owned(),
+        };
         match self {
             Self::Forward(unit) => of("F", unit),
             Self::Backward(unit) => of("B", unit),
@@ -85,6 +95,9 @@ impl Work {
             Self::VocabShare(unit) => of("share head", unit),
             Self::VocabEmbedBackward(unit) => of("embed backward", unit),
             Self::ReduceTied => "reduce tied".to_owned(),
+            Self::ReduceGradients(weights) => format!("reduce {}", of_weights(weights)),
+            Self::AwaitData => "await data".to_owned(),
+            Self::GatherWeights(weights) => format!("gather {}", of_weights(weights)),
         }
     }
 }
@@ -102,18 +115,19 @@ pub struct Span {
     pub held: u64,
 }
 
-/// The spans of one rank in the order they happened; they never overlap.
+/// The spans of one rank in the order they happened.
 #[derive(Clone)]
 pub struct Timeline {
     origin: Instant,
     spans: Vec<Span>,
+    beside: Vec<Span>,
     memory: Option<Memory>,
 }
 
 impl Timeline {
     /// An empty timeline; `origin` should be the same on all ranks.
     pub fn new(origin: Instant) -> Self {
-        Self { origin, spans: Vec::new(), memory: None }
+        Self { origin, spans: Vec::new(), beside: Vec::new(), memory: None }
     }
 
     /// The same, which also notes how much of `memory` is in use.
@@ -146,9 +160,19 @@ impl Timeline {
         self.spans.push(Span { start, ..whole });
     }
 
-    /// What was recorded.
+    /// Adds what was done beside the program.
+    pub(super) fn extend_beside(&mut self, spans: Vec<Span>) {
+        self.beside.extend(spans);
+    }
+
+    /// What the program did, one after the other.
     pub fn spans(&self) -> &[Span] {
         &self.spans
+    }
+
+    /// What went on beside the program, one after the other.
+    pub fn beside(&self) -> &[Span] {
+        &self.beside
     }
 
     /// Time since the origin.
@@ -159,6 +183,7 @@ impl Timeline {
     /// Forgets all spans.
     pub fn clear(&mut self) {
         self.spans.clear();
+        self.beside.clear();
     }
 
     /// The time spent computing.

@@ -27,11 +27,6 @@ impl Config {
             );
             return Err(Error::setting("model.num_local_experts", what));
         }
-        if parallel.data != 1 {
-            let what =
-                format!("is {}, but data parallelism is not built yet; set it to 1", parallel.data);
-            return Err(Error::setting("parallel.data", what));
-        }
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What a configuration resolves to: everything checked that can be before a rank starts.
 
+use slimpipe_pipeline::comm::Mesh;
 use slimpipe_pipeline::execute;
 use slimpipe_pipeline::schedule::{Schedule, ScheduleError, ScheduleKind, Slices};
 use slimpipe_runtime::{DType, team};
@@ -36,6 +37,13 @@ pub struct Job {
     pub adamw: AdamWConfig,
 }
 
+impl Job {
+    /// The ranks in a grid: pipelines side by side.
+    pub fn mesh(&self) -> Mesh {
+        Mesh::new(self.schedule.data_ranks(), self.schedule.ranks())
+    }
+}
+
 impl Config {
     /// Checks the settings against each other and against the model folder.
     ///
@@ -65,9 +73,10 @@ impl Config {
             kind,
             parallel.pipeline,
             parallel.slices,
-            train.microbatches,
+            self.microbatches()?,
             parallel.chunks,
         )?;
+        let schedule = schedule.with_data_ranks(parallel.data)?;
         let schedule = self.with_vocabulary(schedule, &model)?;
         let slices = schedule.cut(train.seq_len, token_cost(&model))?;
         let stages = u64::from(parallel.pipeline) * u64::from(parallel.chunks);
@@ -78,7 +87,7 @@ impl Config {
         let (_, slice_len) = slices.extremes();
         let schedule = self.share_attention(schedule, &model, slice_len)?;
         let threads = match parallel.threads {
-            0 => (team::cores() / parallel.pipeline as usize).max(1),
+            0 => (team::cores() / (parallel.data * parallel.pipeline) as usize).max(1),
             threads => threads,
         };
         let most = team::cores().max(MOST_THREADS);
@@ -97,6 +106,18 @@ impl Config {
         let mut config = self.clone();
         config.parallel.exchange = Some(schedule.exchange().to_string());
         Ok(Job { config, model, weights, schedule, slices, dtype, recompute, threads, adamw })
+    }
+
+    /// Sequences in a step of one pipeline, m.
+    fn microbatches(&self) -> Result<u32> {
+        let (all, data) = (self.train.microbatches, self.parallel.data);
+        if data == 0 || !all.is_multiple_of(data) {
+            let what = format!(
+                "is {data}, which does not divide the step's sequences; set it to a divisor of train.microbatches {all}"
+            );
+            return Err(Error::setting("parallel.data", what));
+        }
+        Ok(all / data)
     }
 
     /// What each of the model's layers makes again.

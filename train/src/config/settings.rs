@@ -122,7 +122,7 @@ impl From<Precision> for DType {
 pub struct TrainSettings {
     /// Tokens in a sequence.
     pub seq_len: usize,
-    /// Sequences in a step.
+    /// Sequences in a step, over all data ranks.
     pub microbatches: u32,
     /// Steps in all, those before a resume included.
     pub steps: u64,
@@ -177,7 +177,7 @@ impl Default for TrainSettings {
 pub struct ParallelSettings {
     /// Pipeline ranks, p.
     pub pipeline: u32,
-    /// Data parallel ranks, d: pipelines that share out a step's sequences.
+    /// Data ranks, d: pipelines side by side, which share out a step's sequences.
     pub data: u32,
     /// Tensor parallel ranks, t.
     pub tensor: u32,

@@ -12,13 +12,26 @@ use crate::Result;
 pub struct Sampler {
     random: Random,
     microbatches: u32,
+    /// The first of them that are drawn, and how many.
+    own: (u32, u32),
     seq_len: usize,
 }
 
 impl Sampler {
     /// Of `microbatches` sequences of `seq_len` tokens per step.
     pub fn new(seed: u64, microbatches: u32, seq_len: usize) -> Self {
-        Self { random: Random::named(seed, "data"), microbatches, seq_len }
+        let (random, own) = (Random::named(seed, "data"), (0, microbatches));
+        Self { random, microbatches, own, seq_len }
+    }
+
+    /// The sampler of data rank `rank` of `ranks`, which divide the sequences of each step.
+    ///
+    /// # Panics
+    /// There is no such rank.
+    pub fn of_data_rank(self, rank: u32, ranks: u32) -> Self {
+        assert!(rank < ranks, "data rank {rank} of {ranks}");
+        let each = self.microbatches / ranks;
+        Self { own: (rank * each, each), ..self }
     }
 
     /// The batch of `step`, whose ids were checked against `vocab_size`.
@@ -27,6 +40,7 @@ impl Sampler {
     /// The data is shorter than a sequence, or has tokens outside the vocabulary.
     pub fn batch(&self, tokens: &Tokens, step: u64, vocab_size: usize) -> Result<Batch> {
         tokens.check_context(self.seq_len, "train.seq_len")?;
+        let (first, count) = self.own;
         let starts = (tokens.len() - self.seq_len) as u64;
         let sequence = |microbatch: u32| {
             let index = step * u64::from(self.microbatches) + u64::from(microbatch);
@@ -34,6 +48,6 @@ impl Sampler {
             Tokens::check_vocabulary(&window, vocab_size)?;
             Ok(Sequence::next_token(&window))
         };
-        Ok(Batch { sequences: (0..self.microbatches).map(sequence).collect::<Result<_>>()? })
+        Ok(Batch { sequences: (first..first + count).map(sequence).collect::<Result<_>>()? })
     }
 }

@@ -12,8 +12,10 @@ use crate::{Error, Result};
 /// # Errors
 /// Says how much is missing.
 pub(super) fn check_host(job: &Job) -> Result<()> {
-    // A gradient and two moments in f32, besides the weight and, where it is not f32, its master.
-    let per_parameter = if job.dtype == DType::F32 { 16 } else { 18 };
+    // On every data rank the weight and an f32 gradient; once, two f32 moments and, where the weight is
+    // not f32, its master.
+    let (each, once) = if job.dtype == DType::F32 { (8, 8) } else { (6, 12) };
+    let per_parameter = u64::from(job.schedule.data_ranks()) * each + once;
     let needed = job.model.parameter_count().saturating_mul(per_parameter);
     match available() {
         Some(available) if needed > available => {

@@ -13,8 +13,8 @@ use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{Bytes, Memory};
 use slimpipe_kernels::cpu::peak::{PeakKind, peak_gflops};
 use slimpipe_kernels::cpu::threads::Threads;
-use slimpipe_pipeline::comm::Communicator;
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
+use slimpipe_pipeline::comm::{Axis, Communicator};
 use slimpipe_pipeline::schedule::{dump, verify};
 use slimpipe_runtime::{DType, team};
 
@@ -99,15 +99,16 @@ fn begin(
     let mut from = None;
     if let Some(output) = output.filter(|output| output.resume) {
         let (step, path) = checkpoint::latest(&output.run.checkpoints())?;
-        checkpoint::check(&path, step, job.schedule.ranks())?;
+        checkpoint::check(&path, step, job.schedule.data_ranks(), job.schedule.ranks())?;
         from = Some((step, path));
     }
     let (origin, peak_flops) = (Instant::now(), peak_flops(job.dtype));
     let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
-    let ranks = launch(job.schedule.ranks(), capacity, |comm| run.rank(comm));
+    let ranks = launch(job.mesh().size(), capacity, |comm| run.rank(comm));
     let mut ranks = ranks.inspect_err(|_| run.clean_up())?;
-    for (rank, expected) in ranks.iter_mut().zip(report.in_flight_peak) {
-        rank.in_flight_expected = expected;
+    for (rank, number) in ranks.iter_mut().zip(0..) {
+        let at = job.mesh().coordinate(number, Axis::Pipeline);
+        rank.in_flight_expected = report.in_flight_peak[at as usize];
     }
     let last = files.lock().as_ref().and_then(|files| files.last.clone());
     let stopped = last.as_ref().is_some_and(|last| last.step < job.config.train.steps);
@@ -235,7 +236,7 @@ impl Run<'_> {
         let Some(output) = self.output else { return };
         checkpoint::discard_partial(&output.run.checkpoints());
         if self.files.lock().is_none() {
-            for rank in 0..self.job.schedule.ranks() {
+            for rank in 0..self.job.mesh().size() {
                 let _ = std::fs::remove_file(output.run.memory_log(rank, self.done() + 1));
             }
         }

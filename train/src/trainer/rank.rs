@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use slimpipe_allocator::Memory;
-use slimpipe_pipeline::comm::Communicator;
+use slimpipe_pipeline::comm::{Axis, Communicator};
 use slimpipe_pipeline::execute::Pipeline;
 
 use super::report::Report;
@@ -19,6 +19,7 @@ pub struct Rank {
     pub(super) pipeline: Pipeline<LlamaStage>,
     pub(super) optimizer: AdamW,
     sampler: Sampler,
+    data_ranks: u32,
     vocab_size: usize,
     settings: crate::config::TrainSettings,
 }
@@ -51,7 +52,7 @@ impl Rank {
         memory: Memory,
         origin: Instant,
     ) -> Result<Self> {
-        let settings = job.config.train.clone();
+        let (rank, settings) = (comm.rank(), job.config.train.clone());
         let source = match &job.weights {
             Some(weights) => Source::Folder(weights),
             None => Source::Random(settings.seed),
@@ -64,9 +65,13 @@ impl Rank {
         let pipeline =
             Pipeline::new(job.schedule.clone(), comm, memory.clone(), size, origin, build)?;
         let _entered = memory.enter();
-        let optimizer = AdamW::new(pipeline.parameters(), job.adamw)?;
+        let optimizer = AdamW::of_shares(pipeline.shares(), job.adamw)?;
+        let data_ranks = job.schedule.data_ranks();
+        let data_rank = job.mesh().coordinate(rank, Axis::Data);
         let sampler = Sampler::new(settings.seed, settings.microbatches, settings.seq_len);
-        Ok(Self { pipeline, optimizer, sampler, vocab_size: job.model.vocab_size, settings })
+        let sampler = sampler.of_data_rank(data_rank, data_ranks);
+        let vocab_size = job.model.vocab_size;
+        Ok(Self { pipeline, optimizer, sampler, data_ranks, vocab_size, settings })
     }
 
     /// Runs step `step` (from 1): forward and backward of the batch, clipping, update. `stop` is
@@ -89,6 +94,7 @@ impl Rank {
         }
         let lr = lr::at(&self.settings, step);
         self.optimizer.step(lr as f32, clip_factor(grad_norm, self.settings.clip_norm))?;
+        self.pipeline.gather_weights()?;
         let (busy, extent) = (report.busy, report.extent);
         Ok(Outcome { loss: report.loss, grad_norm, lr, stop: stops > 0.0, busy, extent })
     }
@@ -99,7 +105,8 @@ impl Rank {
     /// It is damaged, or of another model or layout.
     pub fn resume(&mut self, path: &Path, step: u64) -> Result<()> {
         let rank = self.comm().rank();
-        checkpoint::read(path, step, rank, &mut self.optimizer)
+        checkpoint::read(path, step, rank, &mut self.optimizer)?;
+        Ok(self.pipeline.gather_weights()?)
     }
 
     /// Writes a checkpoint; every rank must.
@@ -107,7 +114,8 @@ impl Rank {
     /// # Errors
     /// The disk is full, or another rank failed.
     pub fn checkpoint(&mut self, folder: &Path, step: u64) -> Result<()> {
-        checkpoint::write(folder, step, &self.optimizer, self.pipeline.comm())
+        let comm = self.pipeline.comm();
+        checkpoint::write(folder, step, &self.optimizer, self.data_ranks, comm)
     }
 
     /// The rank's memory.

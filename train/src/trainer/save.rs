@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use slimpipe_allocator::AllocError;
 use slimpipe_autograd::Parameter;
-use slimpipe_pipeline::comm::{Payload, Tag};
+use slimpipe_pipeline::comm::{Axis, Payload, Tag};
 use slimpipe_runtime::RawTensor;
 
 use super::rank::Rank;
@@ -17,7 +17,11 @@ use crate::{Error, Result};
 /// Writes both; every rank takes part. Without a step there is no timeline to replace an earlier one.
 pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     write_timeline(rank, run)?;
-    write_model(rank, job, run)?;
+    // The data ranks have the same weights.
+    if job.mesh().coordinate(rank.comm().rank(), Axis::Data) == 0 {
+        write_model(rank, job, run)?;
+    }
+    rank.comm().barrier()?;
     rank.memory().flush().map_err(|error| match error {
         AllocError::Trace { path, source } => Error::io("write", path.as_ref())(source),
         other => other.into(),
@@ -35,6 +39,8 @@ fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
         .collect::<Result<_, _>>()
         .map_err(|e| failed()(e.into()))?;
     if all.iter().all(Vec::is_empty) {
+        // A file that is begun and dropped takes with it what a killed run has left of one.
+        drop(NewFile::create(&run.timeline())?);
         return Ok(());
     }
     let chart = Chart::measured("slimpipe".to_owned(), all);
@@ -60,7 +66,7 @@ fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len).step_by(PIECE).map(move |start| start..len.min(start + PIECE))
 }
 
-/// Parameters go to rank 0 one by one, rank after rank; it writes each as it comes. Those of which
+/// Parameters of a pipeline go to rank 0 one by one, rank after rank; it writes each as it comes. Those of which
 /// every rank has some rows are written in this order too, which is that of the rows.
 fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     let own: Vec<_> =
@@ -69,15 +75,19 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
         |parameter: &Parameter| format!("{} {}", parameter.value().bytes(), parameter.name());
     let names: Vec<String> = own.iter().map(about).collect();
     let mut tags = (0..).map(Tag::Block);
-    let Some(all) = rank.comm().gather(names.join("\n").into_bytes())? else {
+    let Some(all) = rank.pipeline.pipeline_comm().gather(names.join("\n").into_bytes())? else {
         for parameter in &own {
             let value = parameter.value();
             let len = value.as_bytes("save")?.len();
             for (piece, tag) in pieces(len).zip(&mut tags) {
-                rank.comm().send(0, tag, Box::new(Piece(value.clone(), piece)))?;
+                rank.pipeline.pipeline_comm().send(
+                    0,
+                    tag,
+                    Box::new(Piece(value.clone(), piece)),
+                )?;
             }
         }
-        return Ok(rank.comm().barrier()?);
+        return Ok(rank.pipeline.pipeline_comm().barrier()?);
     };
     let mut folder = FolderWriter::create(&run.model(), &job.model, job.dtype)?;
     for parameter in &own {
@@ -91,7 +101,7 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
             let len = len.parse().unwrap_or(0);
             for (piece, tag) in pieces(len).zip(&mut tags) {
                 let piece = &mut buffer[..piece.len()];
-                rank.comm().recv(from as u32, tag, piece)?;
+                rank.pipeline.pipeline_comm().recv(from as u32, tag, piece)?;
                 folder.append(name, piece)?;
             }
         }
@@ -102,5 +112,5 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
         let bytes = std::fs::read(&tokenizer).map_err(Error::io("read", &tokenizer))?;
         NewFile::write_all(&run.model().join("tokenizer.json"), &bytes)?;
     }
-    Ok(rank.comm().barrier()?)
+    Ok(rank.pipeline.pipeline_comm().barrier()?)
 }
