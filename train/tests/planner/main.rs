@@ -1,3 +1,4 @@
 //! The planner: its accounting against published figures, its search against itself.
 
 mod golden;
+mod search;

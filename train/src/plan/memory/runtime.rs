@@ -4,6 +4,7 @@
 //! the allocator of real runs. Axes that are not built yet are counted as they are planned: tensor,
 //! context and expert parallelism divide what they shard.
 
+use slimpipe_ops::cross_entropy::block_rows;
 use slimpipe_pipeline::execute::StageSpec;
 use slimpipe_pipeline::schedule::{Exchange, Schedule};
 
@@ -190,7 +191,7 @@ impl<'a> Rank<'a> {
 
     /// What the first stage saves beside its layers: token ids.
     fn saved_first(&self) -> f64 {
-        4.0
+        if self.setup.vocabulary { 0.0 } else { 4.0 }
     }
 
     /// What the last stage does: input and factors of the final norm, and the gradient of its output.
@@ -287,20 +288,24 @@ impl<'a> Rank<'a> {
     }
 
     /// What the head needs while it runs: one block of f32 logits, its gradient in the dtype of the
-    /// weights, the final norm's output, labels. Shared, every rank has that of its part.
+    /// weights, the final norm's output, labels. Shared, every rank has that of its part, and the
+    /// block's input and its f32 gradient.
     pub(super) fn head(&self) -> f64 {
         let Layout { tensor, pipeline, .. } = self.setup.layout;
-        let shared = match (self.setup.vocabulary, self.is_last()) {
-            (true, _) => pipeline,
-            (false, true) => 1,
-            (false, false) => return 0.0,
-        };
-        let rows = self.tokens * f64::from(tensor);
-        let vocab_size = self.work.model.dense.vocab_size as f64;
-        let vocabulary = vocab_size / f64::from(tensor * shared);
-        let block =
-            slimpipe_ops::cross_entropy::block_rows(rows as usize, vocabulary as usize) as f64;
+        let shared = self.setup.vocabulary;
+        if !shared && !self.is_last() {
+            return 0.0;
+        }
+        let parts = f64::from(if shared { tensor * pipeline } else { tensor });
+        let (rows, h) = (self.tokens * f64::from(tensor), self.hidden());
+        let vocabulary = (self.work.model.dense.vocab_size as f64 / parts).ceil();
+        let block = block_rows(rows as usize, vocabulary as usize) as f64;
         let low = if self.work.dtype == Precision::F32 { 0.0 } else { self.element };
-        block * vocabulary * (4.0 + low) + rows * (self.element * self.hidden() + 8.0)
+        let logits = block * vocabulary * (4.0 + low);
+        match shared {
+            // And three sums per row and rank.
+            true => logits + block * (h * (self.element + 4.0) + 12.0 * f64::from(pipeline)),
+            false => logits + rows * (self.element * h + 8.0),
+        }
     }
 }

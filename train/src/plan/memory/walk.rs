@@ -21,7 +21,8 @@ pub struct Most {
 struct Walk<'a> {
     of: &'a Rank<'a>,
     slices: u32,
-    units: u32,
+    /// Forwards that are still to come.
+    forwards: u64,
     saved: f64,
     kv: f64,
     /// Open accumulators of dK and dV in each layer, by chunk.
@@ -36,7 +37,7 @@ pub fn walk(schedule: &Schedule, rank: u32, of: &Rank<'_>) -> Most {
     let mut walk = Walk {
         of,
         slices: schedule.slices(),
-        units: 0,
+        forwards: schedule.units(),
         saved: 0.0,
         kv: 0.0,
         open: vec![0; chunks as usize],
@@ -64,34 +65,40 @@ pub fn walk(schedule: &Schedule, rank: u32, of: &Rank<'_>) -> Most {
 impl Walk<'_> {
     fn forward(&mut self, unit: Unit) {
         let chunk = unit.chunk as usize;
-        self.units += 1;
         self.saved += self.of.saved_unit(chunk);
         self.kv += self.of.kv_chunk() * self.of.chunk_layers(chunk);
-        self.most.saved = self.most.saved.max(self.here());
+        self.forwards -= 1;
         self.most.kv = self.most.kv.max(self.kv);
-        self.note(self.here(), self.accumulators(), self.of.head());
+        // Behind it, one is leaving.
+        let saved = self.here(2.0, chunk);
+        self.note(saved, self.accumulators(), self.of.head());
     }
 
     /// Layers run from the last to the first. What they saved goes, accumulators come: the most is
     /// held at one end or the other.
     fn backward(&mut self, unit: Unit) {
         let (chunk, of) = (unit.chunk as usize, self.of);
-        self.note(self.here(), self.accumulators(), of.unit(chunk).max(of.attention_together()));
+        // Behind it, one is coming back, and the last forward's may be leaving.
+        let whole = if self.forwards > 0 { 3.0 } else { 2.0 };
+        let temporary = of.unit(chunk).max(of.attention_together());
+        let saved = self.here(whole, chunk);
+        self.note(saved, self.accumulators(), temporary);
         self.saved -= of.saved_unit(chunk);
-        self.units -= 1;
         let last = unit.slice + 1 == self.slices;
         self.open[chunk] = if last { self.slices } else { self.open[chunk] } - 1;
         // The lowest layer has not closed the slice's own yet.
         let accumulators = self.accumulators() + of.kv_gradient();
         self.most.kv_gradients = self.most.kv_gradients.max(accumulators);
-        self.note(self.here() + of.saved_attention(), accumulators, of.attention_backward());
+        let saved = self.here(whole - 1.0, chunk) + of.saved_attention();
+        self.note(saved, accumulators, of.attention_backward());
         self.kv -= of.kv_chunk() * of.chunk_layers(chunk);
     }
 
-    /// What is in the GPU's memory of what units have saved: of three, all of it.
-    fn here(&self) -> f64 {
-        let travel = f64::from(self.units.saturating_sub(3)) / f64::from(self.units.max(1));
-        self.saved * (1.0 - self.of.offload() * travel)
+    /// What is in the rank's memory of what units have saved: of `whole` units, which are of the same
+    /// chunk as a rule, all.
+    fn here(&self, whole: f64, chunk: usize) -> f64 {
+        let stays = self.saved.min(whole * self.of.saved_unit(chunk));
+        self.saved - self.of.offload() * (self.saved - stays)
     }
 
     fn accumulators(&self) -> f64 {
@@ -104,6 +111,7 @@ impl Walk<'_> {
     }
 
     fn note(&mut self, saved: f64, accumulators: f64, temporary: f64) {
+        self.most.saved = self.most.saved.max(saved);
         let together = saved + self.kv + accumulators + temporary;
         self.most.together = self.most.together.max(together);
     }
