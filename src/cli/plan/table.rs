@@ -22,6 +22,7 @@ pub fn to_json_row(plan: &Plan) -> Value {
     row.insert("recompute".to_owned(), json!(setup.recompute.name()));
     row.insert("offload".to_owned(), json!(setup.offload));
     row.insert("exchange".to_owned(), json!(setup.exchange.name()));
+    row.insert("vocabulary".to_owned(), json!(setup.vocabulary));
     row.extend(figures(plan));
     row.into()
 }
@@ -55,7 +56,7 @@ fn heading(site: &Site<'_>) {
 pub fn print(site: &Site<'_>, plans: &[Plan]) {
     heading(site);
     println!(
-        "  #   t   c   p   e   d    n   v  recompute  offload  exchange  {:>7} {:>6} {:>6} {:>6} {:>5} {:>5} {:>7} {:>6}  bubble    MFU  tokens/s/GPU",
+        "  #   t   c   p   e   d    n   v  recompute  offload  exchange  vocab  {:>7} {:>6} {:>6} {:>6} {:>5} {:>5} {:>7} {:>6}  bubble    MFU  tokens/s/GPU",
         TERMS[0], TERMS[1], TERMS[2], TERMS[3], TERMS[4], TERMS[5], TERMS[6], TERMS[7]
     );
     for (number, plan) in (1..).zip(plans) {
@@ -63,7 +64,7 @@ pub fn print(site: &Site<'_>, plans: &[Plan]) {
         let gib = plan.memory.terms().map(|(_, bytes)| bytes / GIB);
         let [weights, optimizer, activations, logits, unit, kv, gradients, peak] = gib;
         println!(
-            "{number:>3} {:>3} {:>3} {:>3} {:>3} {:>3} {:>4} {:>3}  {:>9} {:>8} {:>9}  {weights:>7.2} {optimizer:>6.2} {activations:>6.2} {logits:>6.2} {unit:>5.2} {kv:>5.2} {gradients:>7.2} {peak:>6.2} {:>6.1}% {:>5.1}% {:>13.1}",
+            "{number:>3} {:>3} {:>3} {:>3} {:>3} {:>3} {:>4} {:>3}  {:>9} {:>8} {:>9}  {:>5}  {weights:>7.2} {optimizer:>6.2} {activations:>6.2} {logits:>6.2} {unit:>5.2} {kv:>5.2} {gradients:>7.2} {peak:>6.2} {:>6.1}% {:>5.1}% {:>13.1}",
             of.tensor,
             of.context,
             of.pipeline,
@@ -74,6 +75,7 @@ pub fn print(site: &Site<'_>, plans: &[Plan]) {
             setup.recompute,
             setup.offload,
             setup.exchange.name(),
+            if setup.vocabulary { "all" } else { "ends" },
             100.0 * plan.bubble,
             100.0 * plan.mfu,
             plan.speed,
@@ -86,7 +88,8 @@ pub fn print_one(site: &Site<'_>, plan: &Plan) {
     heading(site);
     println!("{}", plan.setup);
     let shared = match (plan.setup.vocabulary, plan.setup.exchange) {
-        (false, _) => "nothing".to_owned(),
+        (false, Exchange::Off) => "nothing".to_owned(),
+        (false, exchange) => format!("attention ({exchange})"),
         (true, Exchange::Off) => "the vocabulary".to_owned(),
         (true, exchange) => format!("the vocabulary, and attention ({exchange})"),
     };

@@ -1,6 +1,6 @@
 //! The best ways to train, found among all there are.
 
-use slimpipe_pipeline::schedule::{Exchange, ScheduleKind};
+use slimpipe_pipeline::schedule::Exchange;
 
 use super::cost::StepCosts;
 use super::{Layout, Memory, Plan, Setup, Site, Space};
@@ -42,7 +42,12 @@ impl Site<'_> {
         let mut candidates = Vec::new();
         for layout in space.layouts(self) {
             for &schedule in &space.schedules {
-                self.add(space, Setup::new(layout, schedule), &mut candidates, &mut found);
+                let shared = Setup::new(layout, schedule).shared(self.work);
+                let ends = Setup { vocabulary: false, ..shared };
+                self.add(space, ends, &mut candidates, &mut found);
+                if shared != ends {
+                    self.add(space, shared, &mut candidates, &mut found);
+                }
             }
         }
         candidates.sort_by(|a, b| a.least.total_cmp(&b.least));
@@ -60,8 +65,6 @@ impl Site<'_> {
     /// Adds the ways to run `setup` that fit: for each way to recompute with as little offload as
     /// does; none beyond the first that fits without.
     fn add(&self, space: &Space, setup: Setup, into: &mut Vec<Candidate>, found: &mut Found) {
-        let setup =
-            if setup.schedule == ScheduleKind::SlimPipe { setup.shared(self.work) } else { setup };
         let runs = |setup: &Setup| setup.schedule(self.work).is_ok() && space.allows(self, setup);
         if !runs(&setup) {
             return;

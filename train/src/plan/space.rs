@@ -82,9 +82,7 @@ impl Space {
             if rows < LEAST_ROWS {
                 continue;
             }
-            // One rank has nothing to interleave.
-            let chunks = divisors(layers).filter(|&chunks| chunks == 1 || mesh.pipeline > 1);
-            let cuts = chunks.map(|chunks| Layout { slices, chunks, ..mesh });
+            let cuts = divisors(layers).map(|chunks| Layout { slices, chunks, ..mesh });
             into.extend(cuts.filter(|layout| layout.check(site.work).is_ok()));
         }
     }

@@ -100,6 +100,12 @@ impl Site<'_> {
                 add(format!("offload {offload}"), Setup { offload, ..*setup });
             }
         }
+        if setup.shared(self.work).vocabulary {
+            let vocabulary = !setup.vocabulary;
+            let change =
+                if vocabulary { "vocabulary on all ranks" } else { "vocabulary at the ends" };
+            add(change.to_owned(), Setup { vocabulary, ..*setup });
+        }
         if setup.exchange != Exchange::Off {
             for exchange in Exchange::ALL.into_iter().filter(|&way| way != setup.exchange) {
                 add(format!("exchange {exchange}"), Setup { exchange, ..*setup });

@@ -45,7 +45,8 @@ fn nothing_that_fits_is_faster_than_the_first_of_the_search() {
                         Layout { tensor, context, pipeline, expert: 1, data, slices, chunks };
                     for recompute in Recompute::ALL {
                         let setup = Setup::new(layout, ScheduleKind::SlimPipe).shared(&work);
-                        let Ok(plan) = site.plan(&Setup { recompute, ..setup }) else { continue };
+                        let setup = Setup { recompute, ..setup };
+                        let Ok(plan) = site.plan(&setup) else { continue };
                         tried += 1;
                         let first = &found.plans[0];
                         assert!(
@@ -127,7 +128,7 @@ fn each_mechanism_costs_and_saves_what_it_is_for() {
     let offload = of(Setup { offload: 0.75, ..setup });
     assert!(offload.memory.activations < 0.4 * shared.memory.activations);
     let ends = of(Setup { vocabulary: false, ..setup });
-    assert!(ends.memory.logits > 0.0 && ends.seconds > shared.seconds);
+    assert!(ends.seconds > shared.seconds && ends.memory.peak > shared.memory.peak);
 }
 
 #[test]
@@ -137,11 +138,11 @@ fn slower_links_make_slower_steps() {
         let hardware = Hardware::open(name).unwrap();
         plan(&site(&work, &hardware), layout).seconds
     };
-    // An H800 is an H100 with less of NVLink: only those who use that notice.
+    // An H800 is an H100 with less of NVLink: those who use it most notice most.
     let wide = "t=8,p=4,d=4,n=4,v=20";
     let narrow = "t=1,p=16,d=8,n=16,v=5";
     assert!(seconds("h800-80g", wide) > 1.02 * seconds("h100-80g", wide));
-    assert_eq!(seconds("h800-80g", narrow), seconds("h100-80g", narrow));
+    assert!(seconds("h800-80g", narrow) < 1.005 * seconds("h100-80g", narrow));
 }
 
 #[test]

@@ -232,12 +232,11 @@ impl Costs for StepCosts {
             Action::SendActivation { .. } | Action::SendGradient { .. } => {
                 self.message(self.hidden, 1.0)
             }
-            // Hidden states are scattered and gathered, or summed and collected, by all ranks.
-            VocabEmbed(_) | VocabEmbedBackward(_) => {
-                self.message(2.0 * (p - 1.0) / p * self.hidden, 2.0)
-            }
-            // Both; and three sums of a number per row in between.
-            VocabHead(_) => self.message(4.0 * (p - 1.0) / p * self.hidden, 7.0),
+            // Rows go from their owners to the first stage, and their gradients back.
+            VocabEmbed(_) | VocabEmbedBackward(_) => self.message((p - 1.0) / p * self.hidden, 1.0),
+            // Hidden states are scattered and gathered; their gradients, in f32, summed and collected;
+            // three sums per row are gathered in between.
+            VocabHead(_) => self.message(6.0 * (p - 1.0) / p * self.hidden, 5.0),
             Action::ReduceGradients(Weights::Chunk(chunk)) => {
                 Link { occupied: of.reductions[chunk as usize], latency: 0.0 }
             }
