@@ -5,6 +5,7 @@ mod equality;
 mod exchange;
 mod memory;
 mod offload;
+mod own_attention;
 mod planned;
 mod recompute;
 mod support;
