@@ -50,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => RunDir::create(args.out.as_deref())?,
     };
     println!(
-        "{} parameters, {} on {}{} rank{}: {} slices of {} tokens, {} microbatch{}, {} chunk{}{}; {} tokens of data",
+        "{} parameters, {} on {}{} rank{}: {} slice{} of {} tokens, {} microbatch{}, {} chunk{}{}; {} tokens of data",
         count(job.model.parameter_count()),
         job.schedule.kind(),
         match job.schedule.data_ranks() {
@@ -60,6 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         job.schedule.ranks(),
         plural(job.schedule.ranks(), "s"),
         job.schedule.slices(),
+        plural(job.schedule.slices(), "s"),
         match job.slices.extremes() {
             (shortest, longest) if shortest == longest => longest.to_string(),
             (shortest, longest) => format!("{shortest} to {longest}"),

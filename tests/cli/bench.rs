@@ -79,7 +79,9 @@ fn bench_simulate_finds_the_memory_of_the_executed_step() {
     ] {
         let words = format!("bench simulate --seq 320 --layers 4 --pairs 1 --schedule {schedule}");
         let line = line(&words);
-        for key in ["simulated_s", "executed_s", "difference_percent"] {
+        let keys =
+            ["simulated_s", "executed_s", "difference_percent", "replayed_difference_percent"];
+        for key in keys {
             assert!(line[key].is_f64(), "{key}: {line}");
         }
         let ranks = line["memory"].as_array().unwrap();

@@ -20,7 +20,8 @@ pub enum ScheduleKind {
     Seq1F1B,
     /// 1F1B on slices of equal work: later ones, which attend to more, are shorter.
     Seq1F1BBalanced,
-    /// 1F1B with the backward in two parts, in the memory of 1F1B (arXiv 2401.10241).
+    /// 1F1B with the backward in two parts and the units in flight of 1F1B's first rank on every rank
+    /// (arXiv 2401.10241).
     ZbH1,
     /// Two chunks per rank in a V, backward in two parts: no bubble if all parts take equally long
     /// (arXiv 2401.10241).

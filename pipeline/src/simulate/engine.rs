@@ -209,7 +209,7 @@ impl<I: Iterator<Item = Action>, C: Costs, W: Watch> World<'_, I, C, W> {
         }
         let end = self.costs.end(rank, action);
         let state = &mut self.ranks[rank as usize];
-        let held = state.ledger.held();
+        let held = state.ledger.actions();
         state.ledger.change(state.clock, end);
         if let Action::Backward(_) | Action::BackwardWeight(_) = action {
             state.in_flight -= 1;

@@ -38,7 +38,7 @@ impl Ledger {
     }
 
     /// What the rank's actions have left and need, without messages.
-    pub(super) fn held(&self) -> Held {
+    pub(super) fn actions(&self) -> Held {
         self.actions
     }
 

@@ -5,7 +5,8 @@ use super::{Builder, Order, microbatch};
 /// ZB-H1 (arXiv 2401.10241): 1F1B whose weight parts wait. Rank r runs that of a microbatch after
 /// the input part of the r-th microbatch later, so that gradients travel up to rank 0 sooner, and
 /// the last weight parts fill the time in which the pipeline drains. Then every rank has p units in
-/// flight, as rank 0 has in 1F1B.
+/// flight, as rank 0 has in 1F1B. They need not be as small: one that waits for its weight part holds
+/// the inputs of products and the gradients of their outputs, for a Llama more than before its backward.
 ///
 /// Rank 0 sends no gradient and keeps nothing back: its backward is whole.
 #[derive(Debug)]
