@@ -33,6 +33,8 @@ pub struct Block {
     pub layer: Option<u32>,
     /// The unit it was made in.
     pub unit: Option<UnitId>,
+    /// Whether it was made in a unit or a task whose plan did not foresee it.
+    pub unplanned: bool,
 }
 
 /// Something that happened to a rank's memory.
@@ -68,6 +70,22 @@ pub enum Event<'a> {
     UnitClosed(UnitId),
     /// A unit's forward or backward begins.
     Phase(UnitId, Phase),
+    /// It ends.
+    PhaseEnded(UnitId, Phase),
+    /// What a plan gives each unit of a chunk and slice in slots or K/V, from its opening to its end;
+    /// slices beyond follow the last. For transient memory: the frame that all share.
+    Planned {
+        /// The chunk.
+        chunk: u32,
+        /// The slice.
+        slice: u32,
+        /// The region.
+        region: Region,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A training step begins.
+    Step(u64),
     /// A unit's blocks are in the second memory; they are freed just after.
     Offloaded(UnitId),
     /// A unit's blocks come back; they are placed just after.

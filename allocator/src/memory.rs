@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::adaptor::{Adaptor, FailNth, Limit, Poison};
+use crate::adaptor::{Adaptor, Event, FailNth, Limit, Poison};
 use crate::allocation::{Allocation, Block, UnitState};
 use crate::offload::{Offload, SecondMemory};
 use crate::plan::{HELD, Ordinals};
@@ -126,6 +126,16 @@ pub struct MemoryGuard {
 #[must_use = "the phase lasts as long as the guard"]
 pub struct PhaseGuard {
     _frame: FrameGuard,
+    /// What ends with it; a task's end is told to nobody.
+    unit: Option<(Arc<Inner>, UnitId, Phase)>,
+}
+
+impl Drop for PhaseGuard {
+    fn drop(&mut self) {
+        if let Some((inner, unit, phase)) = &self.unit {
+            inner.state.lock().tell(&Event::PhaseEnded(*unit, *phase));
+        }
+    }
 }
 
 impl Memory {
@@ -179,7 +189,8 @@ impl Memory {
     pub fn task(&self, task: &Task) -> PhaseGuard {
         let ordinals = Ordinals::new(Some(task.plan.clone()));
         let (inner, unit, phase) = (self.inner.clone(), None, Phase::Forward);
-        PhaseGuard { _frame: scope::push(Frame::Phase { inner, unit, phase, ordinals }) }
+        let _frame = scope::push(Frame::Phase { inner, unit, phase, ordinals });
+        PhaseGuard { _frame, unit: None }
     }
 
     /// Opens a unit: takes its slot. Without a plan for its chunk everything it allocates goes to the
@@ -201,6 +212,13 @@ impl Memory {
     /// Starts all peaks, and the count of overflow hits, anew.
     pub fn reset_peaks(&self) {
         self.inner.state.lock().reset_peaks();
+    }
+
+    /// Notes in the event log that training step `step` begins, and starts all peaks anew.
+    pub fn begin_step(&self, step: u64) {
+        let mut state = self.inner.state.lock();
+        state.reset_peaks();
+        state.tell(&Event::Step(step));
     }
 
     /// The figures of each open unit.
@@ -292,7 +310,8 @@ impl Unit {
         let plan = self.inner.state.lock().begin(&self.state, phase);
         let ordinals = Ordinals::new(plan);
         let (inner, unit) = (self.inner.clone(), Some(self.state.clone()));
-        PhaseGuard { _frame: scope::push(Frame::Phase { inner, unit, phase, ordinals }) }
+        let _frame = scope::push(Frame::Phase { inner, unit, phase, ordinals });
+        PhaseGuard { _frame, unit: Some((self.inner.clone(), self.id(), phase)) }
     }
 
     /// Allocations on this thread are the unit's forward's while the guard lives.

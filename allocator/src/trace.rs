@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{Error, Write};
 use std::panic::Location;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use crate::AllocError;
-use crate::adaptor::{Adaptor, Block, Event};
-use crate::events::{HEADER, LINE, MAGIC, MAX_NAME, RECORD, Raw, kind, padded};
+use crate::adaptor::{Adaptor, Event};
+use crate::events::{MAX_NAME, RECORD, Raw, UNPLANNED, header, kind, padded};
+use crate::{AllocError, UnitId};
 
 /// Bytes held back before they are written.
 const BUFFER: usize = 1 << 16;
@@ -22,6 +22,8 @@ pub struct Trace {
     error: Option<Error>,
     buffer: Vec<u8>,
     last: Instant,
+    /// Who a reader takes for the maker of the next block.
+    owner: Option<UnitId>,
     /// Numbers of (op, call site); addresses of static data are cheap keys.
     names: HashMap<(usize, usize), u32>,
 }
@@ -34,17 +36,17 @@ impl Trace {
     pub fn create(path: &Path, rank: u32) -> Result<Self, AllocError> {
         let failed = |source| AllocError::Trace { path: path.display().to_string(), source };
         let mut file = File::create(path).map_err(failed)?;
-        let mut head = [0; HEADER];
-        head[..8].copy_from_slice(&MAGIC);
-        head[8..12].copy_from_slice(&rank.to_le_bytes());
-        file.write_all(&head).map_err(failed)?;
+        let (last, began) = (Instant::now(), SystemTime::now());
+        let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        file.write_all(&header(rank, began.as_nanos() as u64)).map_err(failed)?;
         Ok(Self {
             path: path.display().to_string(),
             file: Some(file),
             error: None,
             // An event adds a few records and a name at most before the buffer is written.
             buffer: Vec::with_capacity(BUFFER + 4 * RECORD + MAX_NAME),
-            last: Instant::now(),
+            last,
+            owner: None,
             names: HashMap::new(),
         })
     }
@@ -90,23 +92,13 @@ impl Trace {
         self.names.insert(key, number);
         let mut text = format!("{op} {}:{}", location.file(), location.line());
         text.truncate(text.floor_char_boundary(MAX_NAME));
-        let size = text.len() as u32;
-        let raw = Raw { kind: kind::DEFINE, size, name: number, ..Raw::default() };
+        let (size, layer) = (text.len() as u32, op.len().min(text.len()) as u16);
+        let raw = Raw { kind: kind::DEFINE, layer, size, name: number, ..Raw::default() };
         self.buffer.extend(bytemuck::bytes_of(&raw));
         let end = self.buffer.len() + padded(text.len());
         self.buffer.extend(text.as_bytes());
         self.buffer.resize(end, 0);
         number
-    }
-
-    fn block(kind: u8, block: &Block) -> Raw {
-        Raw {
-            kind,
-            region: block.region as u8,
-            address: block.offset,
-            size: (block.bytes / LINE) as u32,
-            ..Raw::default()
-        }
     }
 }
 
@@ -114,14 +106,22 @@ impl Adaptor for Trace {
     fn event(&mut self, event: &Event<'_>) {
         let raw = match *event {
             Event::Allocated { block, location, .. } => {
-                let layer = block.layer.map_or(0, |layer| layer.saturating_add(1));
-                Raw {
-                    layer: u16::try_from(layer).unwrap_or(u16::MAX),
-                    name: self.name(block.op, location),
-                    ..Self::block(kind::ALLOC, block)
+                if block.unit != self.owner {
+                    self.owner = block.unit;
+                    self.push(Raw::owner(block.unit));
                 }
+                let place = (block.region, block.offset, block.bytes, block.requested);
+                let mut raw = Raw::block(kind::ALLOC, place);
+                let layer = block.layer.map_or(0, |layer| layer.saturating_add(1));
+                raw.layer = u16::try_from(layer).unwrap_or(u16::MAX);
+                raw.region |= if block.unplanned { UNPLANNED } else { 0 };
+                raw.name = self.name(block.op, location);
+                raw
             }
-            Event::Freed { block, .. } => Self::block(kind::FREE, block),
+            Event::Freed { block, .. } => {
+                let place = (block.region, block.offset, block.bytes, block.bytes);
+                Raw::block(kind::FREE, place)
+            }
             Event::Refused { op, requested, location } => {
                 let name = self.name(op, location);
                 Raw { kind: kind::REFUSED, address: requested, name, ..Raw::default() }
@@ -131,9 +131,19 @@ impl Adaptor for Trace {
             Event::Offloaded(unit) => Raw::unit(kind::OFFLOADED, unit),
             Event::Restored(unit) => Raw::unit(kind::RESTORED, unit),
             Event::Phase(unit, phase) => {
-                let size = phase as u32;
-                Raw { size, ..Raw::unit(kind::PHASE, unit) }
+                self.owner = Some(unit);
+                Raw::phase(kind::PHASE, unit, phase)
             }
+            Event::PhaseEnded(unit, phase) => {
+                self.owner = None;
+                Raw::phase(kind::PHASE_END, unit, phase)
+            }
+            Event::Planned { chunk, slice, region, bytes } => {
+                let (region, address) = (region as u8, bytes);
+                let (size, name) = (slice, chunk);
+                Raw { kind: kind::PLAN, region, address, size, name, ..Raw::default() }
+            }
+            Event::Step(step) => Raw { kind: kind::STEP, address: step, ..Raw::default() },
             Event::Committed { region, bytes } => {
                 let region = region as u8;
                 Raw { kind: kind::COMMIT, region, address: bytes, ..Raw::default() }

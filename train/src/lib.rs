@@ -22,6 +22,7 @@
 //! | [`metrics`] | what a run reports |
 //! | [`draw`] | pictures of schedules, simulated or measured |
 //! | [`trainer`] | the ranks of a run |
+//! | [`trace`] | memory event logs: read, replayed, summed up |
 //! | [`hardware`] | what GPUs and their links can do, for plans |
 //! | [`eval`] | loss of a model on data |
 
@@ -40,6 +41,7 @@ pub mod model;
 pub mod optimizer;
 pub mod plan;
 pub mod run;
+pub mod trace;
 pub mod trainer;
 
 pub use config::Config;

@@ -1,20 +1,23 @@
 //! The bytes of a log, as `docs/memory-events.md` describes them.
 
-use std::sync::Arc;
-
-use super::What;
+use super::{Block, NameId, What};
 use crate::{Phase, Region, UnitId};
 
-/// First bytes of every log.
-pub(crate) const MAGIC: [u8; 8] = *b"SLMEMEV1";
-/// Bytes before the first record: the magic, the rank, and four zeros.
-pub(crate) const HEADER: usize = 16;
+/// First bytes of every log; the last of them tells the version.
+pub(crate) const MAGIC: [u8; 8] = *b"SLMEMEV2";
+/// Bytes before the first record.
+pub(crate) const HEADER: usize = 24;
 /// Bytes of every record.
 pub(crate) const RECORD: usize = size_of::<Raw>();
 /// Longest name a log may define.
 pub(crate) const MAX_NAME: usize = 512;
 /// What sizes of blocks are counted in.
 pub(crate) const LINE: u64 = 64;
+/// More bytes than a region can have: readers may add up a few regions without a second look, and
+/// numbers stay exact as floats.
+pub(crate) const LONGEST: u64 = 1 << 48;
+/// Added to the region of a block that no plan foresaw.
+pub(crate) const UNPLANNED: u8 = 0x80;
 
 // Records are written and read as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "memory logs are little-endian");
@@ -31,6 +34,19 @@ pub(crate) mod kind {
     pub(crate) const PAUSE: u8 = 8;
     pub(crate) const OFFLOADED: u8 = 9;
     pub(crate) const RESTORED: u8 = 10;
+    pub(crate) const PHASE_END: u8 = 11;
+    pub(crate) const OWNER: u8 = 12;
+    pub(crate) const PLAN: u8 = 13;
+    pub(crate) const STEP: u8 = 14;
+}
+
+/// The header of the log of `rank` that began `began` nanoseconds after 1970.
+pub(crate) fn header(rank: u32, began: u64) -> [u8; HEADER] {
+    let mut head = [0; HEADER];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..12].copy_from_slice(&rank.to_le_bytes());
+    head[16..].copy_from_slice(&began.to_le_bytes());
+    head
 }
 
 /// One record, packed into 24 bytes.
@@ -39,7 +55,7 @@ pub(crate) mod kind {
 pub(crate) struct Raw {
     pub kind: u8,
     pub region: u8,
-    /// Layer plus one; 0 for none.
+    /// Layer plus one; 0 for none. Names: bytes of the operation.
     pub layer: u16,
     /// Nanoseconds since the record before.
     pub elapsed: u32,
@@ -57,41 +73,95 @@ impl Raw {
         Self { kind, address, name: unit.chunk, ..Self::default() }
     }
 
-    /// What the record says, or why it cannot be.
-    pub(super) fn decode(&self, names: &[Arc<str>]) -> Result<What, String> {
+    pub(crate) fn phase(kind: u8, unit: UnitId, phase: Phase) -> Self {
+        Self { size: phase as u32, ..Self::unit(kind, unit) }
+    }
+
+    /// The owner of the blocks that follow.
+    pub(crate) fn owner(unit: Option<UnitId>) -> Self {
+        let none = Self { kind: kind::OWNER, ..Self::default() };
+        unit.map_or(none, |unit| Self { size: 1, ..Self::unit(kind::OWNER, unit) })
+    }
+
+    /// Where a block is: its region, offset, bytes, and the bytes asked for.
+    pub(crate) fn block(kind: u8, place: (Region, u64, u64, u64)) -> Self {
+        let (region, offset, bytes, requested) = place;
+        let address = offset | (bytes - requested).min(LINE - 1);
+        let (region, size) = (region as u8, (bytes / LINE) as u32);
+        Self { kind, region, address, size, ..Self::default() }
+    }
+
+    pub(super) fn unit_id(&self) -> UnitId {
+        let (microbatch, slice) = ((self.address >> 32) as u32, self.address as u32);
+        UnitId { microbatch, slice, chunk: self.name }
+    }
+
+    /// What the record says, or why it cannot be. `names` is how many there are so far, and `unit`
+    /// who makes blocks.
+    pub(super) fn decode(&self, names: usize, unit: Option<UnitId>) -> Result<What, String> {
         let region = || {
-            let region = Region::ALL.get(usize::from(self.region)).copied();
-            region.ok_or_else(|| format!("there is no region {}", self.region))
+            let number = self.region & !UNPLANNED;
+            let region = Region::ALL.get(usize::from(number)).copied();
+            region.ok_or_else(|| format!("there is no region {number}"))
         };
-        let name = || {
-            let name = names.get(self.name as usize).cloned();
-            name.ok_or_else(|| format!("name {} is not defined", self.name))
+        let name = || match (self.name as usize) < names {
+            true => Ok(NameId(self.name)),
+            false => Err(format!("name {} is not defined", self.name)),
         };
-        let unit = UnitId {
-            microbatch: (self.address >> 32) as u32,
-            slice: self.address as u32,
-            chunk: self.name,
+        let phase = || match self.size {
+            0 => Ok(Phase::Forward),
+            1 => Ok(Phase::Backward),
+            2 => Ok(Phase::Weight),
+            other => Err(format!("there is no phase {other}")),
         };
-        let (offset, bytes) = (self.address, u64::from(self.size) * LINE);
+        let possible = |bytes: u64| match bytes <= LONGEST {
+            true => Ok(bytes),
+            false => Err(format!("no region has {bytes} bytes")),
+        };
+        let place = || {
+            let (offset, bytes) = (self.address & !(LINE - 1), u64::from(self.size) * LINE);
+            possible(offset.saturating_add(bytes))?;
+            if bytes == 0 { Err("a block has no bytes".to_owned()) } else { Ok((offset, bytes)) }
+        };
         Ok(match self.kind {
             kind::ALLOC => {
-                let layer = u32::from(self.layer).checked_sub(1);
-                What::Alloc { region: region()?, offset, bytes, layer, name: name()? }
+                let (offset, bytes) = place()?;
+                What::Alloc(Block {
+                    region: region()?,
+                    offset,
+                    bytes,
+                    requested: bytes - self.address % LINE,
+                    unit,
+                    layer: u32::from(self.layer).checked_sub(1),
+                    name: name()?,
+                    unplanned: self.region & UNPLANNED != 0,
+                })
             }
-            kind::FREE => What::Free { region: region()?, offset, bytes },
-            kind::UNIT_OPEN => What::UnitOpened(unit),
-            kind::UNIT_CLOSE => What::UnitClosed(unit),
-            kind::OFFLOADED => What::Offloaded(unit),
-            kind::RESTORED => What::Restored(unit),
-            kind::PHASE => match self.size {
-                0 => What::Phase(unit, Phase::Forward),
-                1 => What::Phase(unit, Phase::Backward),
-                2 => What::Phase(unit, Phase::Weight),
-                other => return Err(format!("there is no phase {other}")),
-            },
-            kind::COMMIT => What::Committed { region: region()?, bytes: self.address },
+            kind::FREE => {
+                let (offset, bytes) = place()?;
+                What::Free { region: region()?, offset, bytes }
+            }
+            kind::UNIT_OPEN => What::UnitOpened(self.unit_id()),
+            kind::UNIT_CLOSE => What::UnitClosed(self.unit_id()),
+            kind::OFFLOADED => What::Offloaded(self.unit_id()),
+            kind::RESTORED => What::Restored(self.unit_id()),
+            kind::PHASE => What::Phase(self.unit_id(), phase()?),
+            kind::PHASE_END => What::PhaseEnded(self.unit_id(), phase()?),
+            kind::COMMIT => What::Committed { region: region()?, bytes: possible(self.address)? },
             kind::REFUSED => What::Refused { bytes: self.address, name: name()? },
+            kind::PLAN => What::Planned {
+                chunk: self.name,
+                slice: self.size,
+                region: region()?,
+                bytes: possible(self.address)?,
+            },
+            kind::STEP => What::Step(self.address),
             other => return Err(format!("there is no record of kind {other}")),
         })
     }
+}
+
+/// Bytes that a name's text takes: records stay aligned.
+pub(crate) fn padded(text: usize) -> usize {
+    text.next_multiple_of(8)
 }

@@ -132,7 +132,9 @@ impl State {
         };
         let Request { op, layer, bytes: requested, location, .. } = *request;
         let unit = request.unit.map(|unit| unit.id);
-        let block = Block { region, offset, bytes, requested, op, layer, unit };
+        let unplanned = region == Region::Overflow && request.in_phase;
+        self.stats.overflow_hits += u64::from(unplanned);
+        let block = Block { region, offset, bytes, requested, op, layer, unit, unplanned };
         let number = self.free_blocks.pop().unwrap_or_else(|| {
             self.blocks.push(None);
             self.blocks.len() - 1
@@ -193,9 +195,6 @@ impl State {
         self.admit(request, |regions| {
             [(region, regions.searched(region).map_or(0, |arena| arena.end_with(bytes)))]
         })?;
-        if region == Region::Overflow && request.in_phase {
-            self.stats.overflow_hits += 1;
-        }
         Ok(self.regions.searched(region).map_or(0, |arena| arena.take(bytes)))
     }
 
@@ -323,7 +322,7 @@ impl State {
         }
     }
 
-    fn tell(&mut self, event: &Event<'_>) {
+    pub(crate) fn tell(&mut self, event: &Event<'_>) {
         self.adaptors.iter_mut().for_each(|adaptor| adaptor.event(event));
     }
 

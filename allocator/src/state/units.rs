@@ -86,6 +86,7 @@ impl State {
             self.plans.resize_with(chunk + 1, Vec::new);
         }
         self.plans[chunk] = plans.into_iter().map(Arc::new).collect();
+        self.tell_plans(chunk);
         self.plans_changed();
         Ok(())
     }
@@ -102,6 +103,18 @@ impl State {
         plans.get(slice as usize).or(plans.last()).cloned()
     }
 
+    /// Tells the adaptors what units of a chunk will hold.
+    fn tell_plans(&mut self, chunk: usize) {
+        let Self { plans, adaptors, .. } = self;
+        for (slice, plan) in (0..).zip(&plans[chunk]) {
+            for (region, holding) in HELD.into_iter().zip(plan.holdings()) {
+                let (chunk, bytes) = (chunk as u32, holding.sizes.iter().sum());
+                let planned = Event::Planned { chunk, slice, region, bytes };
+                adaptors.iter_mut().for_each(|adaptor| adaptor.event(&planned));
+            }
+        }
+    }
+
     fn expect_idle(&self) -> Result<(), AllocError> {
         match self.stats.units_in_flight.current {
             0 => Ok(()),
@@ -112,7 +125,10 @@ impl State {
     fn plans_changed(&mut self) {
         let plans = self.plans.iter().flatten().chain(&self.tasks);
         let extent = plans.map(|plan| plan.bytes(Region::Transient)).max();
-        self.regions.transient.set_extent(extent.unwrap_or(0));
+        let frame = extent.unwrap_or(0);
+        self.regions.transient.set_extent(frame);
+        let (chunk, slice, region) = (0, 0, Region::Transient);
+        self.tell(&Event::Planned { chunk, slice, region, bytes: frame });
         // Cells of sizes that no plan asks for any more would stay for ever.
         self.release();
     }

@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use replay::Replay;
-use slimpipe_allocator::events::{Log, ReadError, What};
+use slimpipe_allocator::events::{Block, Log, ReadError, What};
 use slimpipe_allocator::{AllocError, Memory, Region, allocate, scope};
 use tempfile::TempDir;
 
@@ -32,15 +32,22 @@ fn logged(choices: &[u8]) -> (Outcome, Vec<u8>) {
     (outcome, fs::read(path).unwrap())
 }
 
+/// Bytes before the first record.
+const HEADER: usize = 24;
+
+fn header() -> Vec<u8> {
+    [&b"SLMEMEV2"[..], &[0; HEADER - 8]].concat()
+}
+
 /// Where records begin, and the last one ends, with the number of events before each.
 fn boundaries(bytes: &[u8]) -> Vec<(usize, usize)> {
-    let (mut at, mut events) = (16, 0);
+    let (mut at, mut events) = (HEADER, 0);
     let mut found = vec![(at, events)];
     while at < bytes.len() {
         let size = u32::from_le_bytes(bytes[at + 16..at + 20].try_into().unwrap());
-        let is_name = bytes[at] == 0;
+        let (is_name, is_owner) = (bytes[at] == 0, bytes[at] == 12);
         at += 24 + if is_name { size.next_multiple_of(8) as usize } else { 0 };
-        events += usize::from(!is_name);
+        events += usize::from(!is_name && !is_owner);
         found.push((at, events));
     }
     found
@@ -64,6 +71,21 @@ proptest! {
         prop_assert_eq!(replay.active, stats.total.active);
         prop_assert_eq!(replay.most_units, stats.units_in_flight.peak);
         prop_assert_eq!(replay.refused, outcome.refused);
+        prop_assert_eq!(replay.requested.values().sum::<u64>(), stats.total.requested.current);
+        prop_assert_eq!(replay.hits, stats.overflow_hits);
+        prop_assert_eq!(replay.phases, 0);
+        for (&(chunk, slice, region), &planned) in &replay.planned {
+            if region != Region::Transient {
+                prop_assert_eq!(planned, outcome.plans[chunk as usize].bytes(region));
+            }
+            prop_assert_eq!(slice, 0);
+        }
+        prop_assert_eq!(replay.planned.len(), 5);
+        let makers: Vec<_> = log.events.iter().filter_map(|event| match event.what {
+            What::Alloc(Block { unit, .. }) => Some(unit),
+            _ => None,
+        }).collect();
+        prop_assert_eq!(makers, outcome.makers);
         for region in Region::ALL {
             let committed = replay.committed[region.index()];
             prop_assert_eq!(committed, stats.region(region).reserved.current);
@@ -85,12 +107,10 @@ fn a_log_names_operations_call_sites_and_layers() {
     let log = Log::read(&fs::read(folder.path().join("log")).unwrap()[..]).unwrap();
     let mut layers = Vec::new();
     for event in &log.events {
-        if let What::Alloc { layer, name, .. } = &event.what {
-            layers.push(*layer);
-            assert!(
-                name.starts_with("matmul ") && name.ends_with(&format!("main.rs:{line}")),
-                "{name}"
-            );
+        if let What::Alloc(Block { layer, name, .. }) = event.what {
+            layers.push(layer);
+            let name = log.name(name);
+            assert_eq!((name.op(), name.location()), ("matmul", (file!(), line)));
         }
     }
     assert_eq!(layers, [None, Some(0), Some(7)]);
@@ -106,10 +126,10 @@ fn a_name_too_long_is_cut_between_characters() {
     memory.flush().unwrap();
     let log = Log::read(&fs::read(folder.path().join("log")).unwrap()[..]).unwrap();
     let name = log.events.iter().find_map(|event| match &event.what {
-        What::Alloc { name, .. } => Some(name),
+        What::Alloc(Block { name, .. }) => Some(log.name(*name)),
         _ => None,
     });
-    assert_eq!(**name.unwrap(), op[..511]);
+    assert_eq!((name.unwrap().op(), name.unwrap().site()), (&op[..511], ""));
 }
 
 #[test]
@@ -132,9 +152,9 @@ fn a_log_cut_anywhere_opens_up_to_the_cut() {
     assert!(whole.events.len() > 100);
     for cut in 0..bytes.len() {
         match Log::read(&bytes[..cut]) {
-            Err(ReadError::Foreign) => assert!(cut < 8),
+            Err(ReadError::Foreign) => assert!(cut < 7),
             Err(ReadError::Corrupt { offset, .. }) => {
-                assert!((8..16).contains(&cut));
+                assert!((7..HEADER).contains(&cut));
                 assert_eq!(offset, cut as u64);
             }
             Err(error) => panic!("{error}"),
@@ -151,7 +171,8 @@ fn a_log_cut_anywhere_opens_up_to_the_cut() {
 #[test]
 fn what_is_not_a_log_is_told_from_one_that_is_corrupt() {
     assert!(matches!(Log::read(&b"not a log at all, but a text"[..]), Err(ReadError::Foreign)));
-    assert!(matches!(Log::read(&b"SLMEMEV2________"[..]), Err(ReadError::Foreign)));
+    let other = Log::read(&b"SLMEMEV3________"[..]).unwrap_err().to_string();
+    assert!(other.starts_with("byte 7: the log is of version 3, and this slimpipe"), "{other}");
     let bytes = sample();
     let boundaries = boundaries(&bytes);
     let (at, _) = boundaries[boundaries.len() / 2];
@@ -159,11 +180,11 @@ fn what_is_not_a_log_is_told_from_one_that_is_corrupt() {
         let mut bytes = bytes.clone();
         bytes[at + position] = value;
         let told = Log::read(&bytes[..]).unwrap_err().to_string();
-        assert!(told.starts_with(&format!("memory trace: byte {at}: ")), "{told}");
+        assert!(told.starts_with(&format!("byte {at}: ")), "{told}");
         told
     };
-    assert!(corrupt(0, 11).ends_with("there is no record of kind 11"));
-    assert!(corrupt(0, 0).ends_with("is out of order or too long"));
+    assert!(corrupt(0, 15).contains("there is no record of kind 15"));
+    assert!(corrupt(0, 0).contains("is out of order or too long"));
 }
 
 /// Mostly a byte of `range`, at times any.
@@ -187,22 +208,22 @@ fn read_hostile(bytes: &[u8]) -> Result<Log, ReadError> {
 proptest! {
     #[test]
     fn any_bytes_are_a_log_or_an_error(bytes in vec(any::<u8>(), 0..2000), headed in any::<bool>()) {
-        let head: &[u8] = if headed { b"SLMEMEV1\0\0\0\0\0\0\0\0" } else { b"" };
-        let _ = read_hostile(&[head, &bytes].concat());
+        let head = if headed { header() } else { Vec::new() };
+        let _ = read_hostile(&[head, bytes].concat());
     }
 
     #[test]
     fn any_records_are_a_log_or_an_error(
-        records in vec((mostly(0..11), mostly(0..7), any::<u16>(), any::<[u8; 12]>(), 0u32..530, mostly(0..4)), 0..200),
+        records in vec((mostly(0..15), mostly(0..7), any::<u16>(), any::<[u8; 12]>(), 0u32..530, mostly(0..4)), 0..200),
     ) {
-        let mut bytes = b"SLMEMEV1\0\0\0\0\0\0\0\0".to_vec();
-        let define = |number: u8| (0, 0, 0, [0; 12], 500, number);
+        let mut bytes = header();
+        let define = |number: u8| (0, 0, 500, [0; 12], 500, number);
         let mut names = 4;
         for (kind, region, layer, times, size, name) in (0..4).map(define).chain(records) {
             // Most names come in order, and there are two phases.
             let (size, name) = match kind {
                 0 if bytes.len() > 2100 && name < 4 => (size, names),
-                5 => (size % 2, name),
+                5 | 11 => (size % 2, name),
                 _ => (size, name),
             };
             names += u8::from(kind == 0 && bytes.len() > 2100);

@@ -1,18 +1,24 @@
 //! Something to log.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{
-    Allocation, Memory, MemoryStats, Recorder, Region, Unit, UnitId, allocate, allocate_meta, scope,
+    Allocation, Memory, MemoryStats, Recorder, Region, Unit, UnitId, UnitPlan, allocate,
+    allocate_meta, scope,
 };
 
 /// What a traced program knows of itself.
 pub struct Outcome {
     /// Each block it was given, in order: its region, address and aligned bytes.
     pub placed: Vec<(Region, u64, u64)>,
+    /// The unit in which each was made.
+    pub makers: Vec<Option<UnitId>>,
     pub refused: u64,
     pub stats: MemoryStats,
+    /// By chunk.
+    pub plans: Vec<Arc<UnitPlan>>,
 }
 
 struct Program {
@@ -20,6 +26,7 @@ struct Program {
     units: Vec<(Unit, Vec<Allocation>)>,
     held: Vec<Allocation>,
     placed: Vec<(Region, u64, u64)>,
+    makers: Vec<Option<UnitId>>,
     refused: u64,
 }
 
@@ -37,12 +44,19 @@ pub fn run(choices: &[u8], log: &Path) -> Outcome {
         memory.install(chunk, recorder.finish()).unwrap();
     }
     let _entered = memory.enter();
-    let mut program =
-        Program { memory: memory.clone(), units: vec![], held: vec![], placed: vec![], refused: 0 };
+    let mut program = Program {
+        memory: memory.clone(),
+        units: vec![],
+        held: vec![],
+        placed: vec![],
+        makers: vec![],
+        refused: 0,
+    };
     (0..).zip(choices).for_each(|(at, &choice)| program.step(at, choice));
-    let Program { placed, refused, units, held, .. } = program;
+    let Program { placed, makers, refused, units, held, .. } = program;
     drop((units, held));
-    Outcome { placed, refused, stats: memory.stats() }
+    let plans = (0..2).map(|chunk| memory.plan(chunk, 0).unwrap()).collect();
+    Outcome { placed, makers, refused, stats: memory.stats(), plans }
 }
 
 /// What a layer saves: a tensor, and keys and values.
@@ -54,9 +68,10 @@ fn saved(layer: u32, mut make: impl FnMut(u64) -> Allocation) -> [Allocation; 2]
 }
 
 impl Program {
-    fn make(&mut self, bytes: u64) -> Allocation {
+    fn make(&mut self, unit: Option<UnitId>, bytes: u64) -> Allocation {
         let made = allocate(bytes, "program").unwrap();
         let address = made.as_ptr().unwrap().as_ptr() as u64;
+        self.makers.push(unit);
         self.placed.push((made.region(), address, bytes.next_multiple_of(64)));
         made
     }
@@ -73,6 +88,7 @@ impl Program {
         unit.settle().unwrap();
         for block in away {
             let address = block.as_ptr().unwrap().as_ptr() as u64;
+            self.makers.push(Some(unit.id()));
             self.placed.push((block.region(), address, block.bytes().next_multiple_of(64)));
         }
     }
@@ -85,9 +101,10 @@ impl Program {
                 let unit = self.memory.unit(id).unwrap();
                 let _forward = unit.forward();
                 let layers = 0..=u32::from(kind);
-                let kept =
-                    layers.flat_map(|layer| saved(layer, |bytes| self.make(bytes))).collect();
-                let temporary = self.make(4000);
+                let kept = layers
+                    .flat_map(|layer| saved(layer, |bytes| self.make(Some(id), bytes)))
+                    .collect();
+                let temporary = self.make(Some(id), 4000);
                 // Some outlive their frame.
                 self.held.extend((detail == 0).then_some(temporary));
                 self.units.push((unit, kept));
@@ -95,14 +112,14 @@ impl Program {
             3 if !self.units.is_empty() => {
                 let (unit, mut kept) = self.units.swap_remove(detail % self.units.len());
                 let _backward = unit.backward();
-                drop(self.make(512));
+                drop(self.make(Some(unit.id()), 512));
                 kept.pop();
                 // Some outlive their unit.
                 self.held.extend(kept.pop());
             }
             4 | 5 => {
                 let _place = (kind == 4).then(|| scope::place(Region::Persistent));
-                let made = self.make(100 << (detail % 12));
+                let made = self.make(None, 100 << (detail % 12));
                 self.held.push(made);
             }
             6 | 7 if !self.held.is_empty() => {

@@ -80,7 +80,7 @@ impl Rank {
     /// # Errors
     /// Out of memory, another rank failed, or the loss is not a number.
     pub fn step(&mut self, tokens: &Tokens, step: u64, stop: bool) -> Result<Outcome> {
-        self.pipeline.memory().reset_peaks();
+        self.pipeline.memory().begin_step(step);
         let batch = self.sampler.batch(tokens, step, self.vocab_size)?;
         let report = self.pipeline.step(&batch)?;
         let pipeline = &self.pipeline;
