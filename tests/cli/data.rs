@@ -51,7 +51,10 @@ fn a_run_over_data_ranks_writes_the_files_of_any_run() {
         assert_eq!(steps[0].ranks.len(), ranks, "{name}");
         assert!(out.contains(&format!("\n{:>4}  ", ranks - 1)), "{name}: {out}");
         let programs = scene.text(&format!("{name}/schedule.txt"));
+        let timeline = scene.text(&format!("{name}/timeline.json"));
         assert_eq!(programs.contains("reduce:"), size("data=") > 1, "{name}");
+        assert_eq!(timeline.contains("data reduce c0"), size("data=") > 1, "{name}");
+        scene.succeed(&format!("simulate --measured {name}/timeline.json"));
     }
 }
 

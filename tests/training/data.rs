@@ -3,6 +3,8 @@
 
 use proptest::prelude::*;
 use slimpipe::allocator::Region;
+use slimpipe::pipeline::execute::Work;
+use slimpipe::pipeline::schedule::Weights;
 use slimpipe::prelude::*;
 use slimpipe::train::model::Recompute;
 
@@ -120,6 +122,28 @@ fn every_data_rank_has_its_share_of_the_optimizers_state_and_a_step_takes_nothin
                 assert!((-0.001..0.05).contains(&off), "{dtype}, {d} x {p}: {off:.3}");
             }
         }
+    }
+}
+
+#[test]
+fn every_step_reduces_each_chunks_gradients_once_and_gathers_its_weights_once() {
+    let setup = Setup { steps: 2, ..Setup::tiny() };
+    let layout = Layout { vocabulary: true, ..data(2, [2, 4, 1, 2]) };
+    for spans in train(&setup, layout).timelines {
+        let of = |weights| {
+            let at = |work| {
+                let all: Vec<_> = spans.iter().filter(|span| span.work == work).collect();
+                assert_eq!(all.len(), 1, "{work:?}");
+                all[0]
+            };
+            (at(Work::ReduceGradients(weights)), at(Work::GatherWeights(weights)))
+        };
+        for weights in [Weights::Chunk(0), Weights::Chunk(1), Weights::Vocabulary] {
+            let (reduce, gather) = of(weights);
+            assert!(reduce.end <= gather.start, "{weights}");
+        }
+        // The last chunk's backward ends first, and what is reduced goes in that order.
+        assert!(of(Weights::Chunk(1)).0.end <= of(Weights::Chunk(0)).0.start);
     }
 }
 

@@ -184,7 +184,7 @@ pub fn run(setup: &Setup, layout: Layout) -> Result<Outcome> {
             optimizer.step(1e-3, 1.0)?;
             pipeline.gather_weights()?;
         }
-        let timeline = pipeline.timeline().spans().to_vec();
+        let timeline = pipeline.timeline().all();
         Ok(RankOutcome { losses, gradients, memory: (memory.stats(), before), timeline })
     };
     let all = launch(mesh.size(), schedule.channel_capacity(), body)?;

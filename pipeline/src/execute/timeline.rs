@@ -95,9 +95,9 @@ impl Work {
             Self::VocabShare(unit) => of("share head", unit),
             Self::VocabEmbedBackward(unit) => of("embed backward", unit),
             Self::ReduceTied => "reduce tied".to_owned(),
-            Self::ReduceGradients(weights) => format!("reduce {}", of_weights(weights)),
+            Self::ReduceGradients(weights) => format!("data reduce {}", of_weights(weights)),
             Self::AwaitData => "await data".to_owned(),
-            Self::GatherWeights(weights) => format!("gather {}", of_weights(weights)),
+            Self::GatherWeights(weights) => format!("data gather {}", of_weights(weights)),
         }
     }
 }
@@ -170,9 +170,11 @@ impl Timeline {
         &self.spans
     }
 
-    /// What went on beside the program, one after the other.
-    pub fn beside(&self) -> &[Span] {
-        &self.beside
+    /// The same with what went on beside the program, in the order in which it ended.
+    pub fn all(&self) -> Vec<Span> {
+        let mut all = [&*self.spans, &*self.beside].concat();
+        all.sort_by_key(|span| span.end);
+        all
     }
 
     /// Time since the origin.

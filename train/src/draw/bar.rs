@@ -17,6 +17,8 @@ pub enum Kind {
     Help,
     /// Embedding, output layer and loss, shared by all ranks.
     Vocabulary,
+    /// Communication between data ranks, beside everything else.
+    Beside,
     /// Everything that is not computing: waiting, sending, receiving.
     Other,
 }
@@ -34,7 +36,7 @@ impl Kind {
 
     /// Whether the rank computes.
     pub fn is_compute(self) -> bool {
-        self != Self::Other
+        !matches!(self, Self::Other | Self::Beside)
     }
 }
 
@@ -59,7 +61,8 @@ impl Bar {
     pub fn new(label: String, begin: f64, end: f64) -> Self {
         let words = label.split_once(" mb").map_or(&*label, |(words, _)| words);
         let found = Kind::WORDS.iter().find(|(_, all)| all.contains(&words));
-        let kind = found.map_or(Kind::Other, |(kind, _)| *kind);
+        let other = if label.starts_with("data ") { Kind::Beside } else { Kind::Other };
+        let kind = found.map_or(other, |(kind, _)| *kind);
         let unit = unit_of(&label);
         Self { kind, unit, label, begin, end }
     }

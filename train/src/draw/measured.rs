@@ -83,7 +83,7 @@ impl Chart {
                 ("C", Some(_), Some(_)) => false,
                 _ => continue,
             };
-            let rank = if is_span { tid / 2 } else { args.rank.unwrap_or_default() };
+            let rank = args.rank.unwrap_or(tid / 2);
             let rank = usize::try_from(rank).unwrap_or(usize::MAX);
             if rank >= MOST_RANKS {
                 return Err(failed(format!("{name} is of rank {rank}")));

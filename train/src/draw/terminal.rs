@@ -40,7 +40,7 @@ fn glyph(kind: Kind, slice: u32) -> char {
         Kind::Backward | Kind::BackwardInput => letter(b'a', 22),
         Kind::BackwardWeight => 'w',
         Kind::Help | Kind::Vocabulary => '+',
-        Kind::Other => '.',
+        Kind::Other | Kind::Beside => '.',
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
 
 fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
     let failed = || Error::io("write", &run.timeline());
-    let spans = draw::portable(rank.pipeline.timeline().spans());
+    let spans = draw::portable(&rank.pipeline.timeline().all());
     let bytes = serde_json::to_vec(&spans).map_err(|e| failed()(e.into()))?;
     let Some(all) = rank.comm().gather(bytes)? else { return Ok(()) };
     let all: Vec<Vec<_>> = all

@@ -48,13 +48,13 @@ fn row(row: &Row) -> Value {
     json!({
         "busy": row.busy(),
         "peak": row.peak(),
-        "bars": row.bars.iter().map(bar).collect::<Value>(),
+        "bars": row.bars.iter().filter_map(bar).collect::<Value>(),
         "held": row.held,
     })
 }
 
-/// Kind, microbatch (-1: none), begin, end, label.
-fn bar(bar: &Bar) -> Value {
+/// Kind, microbatch (-1: none), begin, end, label; nothing for what would lie over other bars.
+fn bar(bar: &Bar) -> Option<Value> {
     let kind = match bar.kind {
         Kind::Forward => 0,
         Kind::Backward => 1,
@@ -63,12 +63,13 @@ fn bar(bar: &Bar) -> Value {
         Kind::Help => 4,
         Kind::Vocabulary => 5,
         Kind::Other => 6,
+        Kind::Beside => return None,
     };
-    json!([
+    Some(json!([
         kind,
         bar.unit.map_or(-1, |unit| i64::from(unit.microbatch)),
         bar.begin,
         bar.end,
         bar.label
-    ])
+    ]))
 }
