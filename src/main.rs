@@ -27,6 +27,9 @@ enum What {
     Simulate(cli::simulate::Args),
     /// Find out what a training run would hold and how fast it would be, and with which settings.
     Plan(cli::plan::Args),
+    /// Look into a run's memory.
+    #[command(subcommand)]
+    Trace(cli::trace::Trace),
     /// Say what this machine offers.
     Doctor,
 }
@@ -51,10 +54,16 @@ fn main() -> ExitCode {
         What::Bench(bench) => cli::bench::run(bench),
         What::Simulate(args) => cli::simulate::run(&args),
         What::Plan(args) => cli::plan::run(&args),
+        What::Trace(trace) => return exit(cli::trace::run(&trace)),
         What::Doctor => cli::doctor::run(),
     };
+    exit(result.map(|()| ExitCode::SUCCESS))
+}
+
+/// What the process ends with: 2 for all that cannot be.
+fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)

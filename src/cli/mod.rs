@@ -7,4 +7,5 @@ pub mod plan;
 mod process;
 mod progress;
 pub mod simulate;
+pub mod trace;
 pub mod train;

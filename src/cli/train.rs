@@ -104,7 +104,7 @@ fn print(summary: &Summary, run: &RunDir) {
         (run.metrics(), "loss, speed and memory of every step"),
         (run.schedule(), "what each rank runs, in order"),
         (run.timeline(), "what each rank did when; open in ui.perfetto.dev"),
-        (run.memory_events(), "every allocation of every rank, a log each"),
+        (run.memory_events(), "every allocation of every rank; see slimpipe trace"),
         (run.model(), "the weights, as a Hugging Face folder"),
         (run.checkpoints(), "what `train --resume` begins with"),
     ] {

@@ -14,5 +14,6 @@ mod settings;
 mod simulate;
 mod support;
 mod tokens;
+mod trace;
 mod train;
 mod vocabulary;

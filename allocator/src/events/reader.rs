@@ -136,6 +136,11 @@ impl<R: Read> Reader<R> {
         self.last
     }
 
+    /// Where the records that were read end.
+    pub fn end(&self) -> u64 {
+        self.next
+    }
+
     /// Whether the file ended within a record: the run was killed, or still writes. Known at the end.
     pub fn truncated(&self) -> bool {
         self.truncated
@@ -190,7 +195,7 @@ impl<R: Read> Reader<R> {
         }
         let mut text = [0; MAX_NAME];
         if !self.fill(&mut text[..padded(size)])? {
-            self.truncated = true;
+            (self.truncated, self.next) = (true, self.last);
             return Ok(false);
         }
         let text = std::str::from_utf8(&text[..size]);

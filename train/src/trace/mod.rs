@@ -1,7 +1,7 @@
 //! Memory event logs, read and replayed: what a run's allocators did, as `docs/memory-events.md` has it.
 //!
 //! [`logs`] finds the logs of a run; [`Playback`] streams one of them, event by event, and follows what is
-//! live. Files may be cut, foreign or hostile: all that can come of them is an error that names the byte.
+//! live; [`Summary`] says what a log comes to. Files may be cut, foreign or hostile: all that can come of them is an error that names the byte.
 //!
 //! ```no_run
 //! use slimpipe_train::trace::{Playback, What, logs};
@@ -19,13 +19,17 @@
 //! # Ok::<(), slimpipe_train::trace::TraceError>(())
 //! ```
 
+mod diff;
 mod error;
 mod files;
 mod playback;
 mod replay;
+pub mod summary;
 
+pub use diff::{Change, Owner as ChangedOwner, diff};
 pub use error::TraceError;
 pub use files::logs;
 pub use playback::{Event, Playback};
 pub use replay::{Held, Meter, RegionState, Replay};
 pub use slimpipe_allocator::events::{Block, Name, NameId, What};
+pub use summary::Summary;

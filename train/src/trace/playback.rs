@@ -84,9 +84,9 @@ impl Playback {
         &self.path
     }
 
-    /// Whether the file ended within a record: the run was killed, or still writes. Known at the end.
-    pub fn truncated(&self) -> bool {
-        self.reader.truncated()
+    /// Where the whole records end, if the file goes on with a part of one. Known at the end.
+    pub fn cut_at(&self) -> Option<u64> {
+        self.reader.truncated().then(|| self.reader.end())
     }
 
     /// Where in the file the last event's record began.

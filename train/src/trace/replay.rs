@@ -141,15 +141,13 @@ impl Replay {
                 reserved.set(bytes);
             }
             What::UnitOpened(unit) => {
-                if !self.units.insert(unit) {
-                    return Err(format!("unit {unit} is opened twice"));
-                }
+                let new = self.units.insert(unit);
+                new.then_some(()).ok_or_else(|| format!("unit {unit} is opened twice"))?;
                 self.units_peak = self.units_peak.max(self.units.len() as u64);
             }
             What::UnitClosed(unit) => {
-                if !self.units.remove(&unit) {
-                    return Err(format!("unit {unit} is closed without being open"));
-                }
+                let was_open = self.units.remove(&unit).then_some(());
+                was_open.ok_or_else(|| format!("unit {unit} is closed without being open"))?;
             }
             What::Phase(unit, phase) => self.phase = Some((unit, phase)),
             What::PhaseEnded(..) => self.phase = None,

@@ -1,0 +1,243 @@
+//! `slimpipe trace summary`.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use slimpipe::allocator::Bytes;
+use slimpipe::train::trace::Summary;
+use slimpipe::train::trace::summary::{Owner, Peak, UnitPlan};
+
+use super::summaries;
+
+/// How many units, layers and operations are named in a line.
+const ROLLED_UP: usize = 4;
+
+/// Arguments of `trace summary`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run's folder, its memory.events, or one rank's log.
+    #[arg(value_name = "FILE")]
+    path: PathBuf,
+    /// Whose memory to look into [default: that of the rank with the highest peak].
+    #[arg(long, value_name = "RANK")]
+    rank: Option<u32>,
+    /// How many owners and call sites to name.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// Print one JSON object, with all of them.
+    #[arg(long, conflicts_with = "top")]
+    json: bool,
+}
+
+/// Sums up, and prints it.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut all = summaries(&args.path)?;
+    if let Some(rank) = args.rank {
+        let ranks: Vec<String> = all.iter().map(|summary| summary.rank.to_string()).collect();
+        all.retain(|summary| summary.rank == rank);
+        if all.is_empty() {
+            let (path, ranks) = (args.path.display(), ranks.join(", "));
+            anyhow::bail!("--rank {rank}: {path} has no log of that rank; it has ranks {ranks}");
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::json!({ "logs": all }));
+        return Ok(());
+    }
+    print_ranks(&all);
+    // Of equals the first.
+    let highest = all.iter().rev().max_by_key(|summary| summary.active_peak);
+    if let Some((summary, peak)) = highest.and_then(|s| Some((s, s.peak.as_ref()?))) {
+        print_peak(summary, peak, all.len() > 1);
+        print_regions(summary);
+        print_fragmentation(peak);
+        print_owners(peak, args.top);
+        print_rollups(peak);
+        print_sites(peak, args.top);
+        print_plans(summary);
+    }
+    print_warnings(&all);
+    Ok(())
+}
+
+fn bytes(bytes: u64) -> String {
+    Bytes(bytes).to_string()
+}
+
+/// `part` of `whole`, in percent.
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+fn plural(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+fn print_ranks(all: &[Summary]) {
+    println!("rank     steps      events     active   reserved    used  in flight  overflow hits");
+    for s in all {
+        let steps = s.step_range().map_or("-".to_owned(), |(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        });
+        println!(
+            "{:>4}  {steps:>8}  {:>10}  {:>9}  {:>9}  {:>4.1} %  {:>9}  {:>13}",
+            s.rank,
+            s.events,
+            bytes(s.active_peak),
+            bytes(s.reserved_peak),
+            percent(s.active_peak, s.reserved_peak),
+            s.in_flight_peak,
+            s.overflow_hits
+        );
+    }
+}
+
+fn print_peak(summary: &Summary, peak: &Peak, of_many: bool) {
+    let when = match peak.step {
+        Some(step) => format!("in step {step}"),
+        None => "before the first step".to_owned(),
+    };
+    let what = match (peak.phase, peak.unit) {
+        (Some(phase), Some(unit)) => format!(", in the {phase} of {unit}"),
+        _ => ", outside units".to_owned(),
+    };
+    let others = if of_many { " most of all (--rank N shows another)" } else { "" };
+    println!(
+        "\nrank {} held {}{others}: {when}, after {:.3} s{what}, with {} in flight\n",
+        summary.rank,
+        bytes(peak.active),
+        peak.seconds,
+        plural(peak.in_flight, "unit"),
+    );
+}
+
+fn print_regions(summary: &Summary) {
+    println!("region        at the peak            its own peak   reserved     at the end");
+    for r in &summary.regions {
+        println!(
+            "{:<12}  {:>11}  {:>5.1} %  {:>12}  {:>9}  {:>13}",
+            r.region,
+            bytes(r.at_peak),
+            percent(r.at_peak, summary.active_peak),
+            bytes(r.active_peak),
+            bytes(r.reserved_peak),
+            bytes(r.live_at_end)
+        );
+    }
+}
+
+fn print_fragmentation(peak: &Peak) {
+    let lost = &peak.fragmentation;
+    println!(
+        "\nfragmentation: {} of {} reserved held nothing ({:.1} %; in one piece {}); {} of what was active is padding ({:.1} %)",
+        bytes(lost.idle),
+        bytes(peak.reserved),
+        percent(lost.idle, peak.reserved),
+        bytes(lost.longest_idle),
+        bytes(lost.padding),
+        percent(lost.padding, peak.active)
+    );
+}
+
+fn print_owners(peak: &Peak, top: usize) {
+    println!("\nwho held it, of {}", plural(peak.owners.len() as u64, "owner"));
+    for o in peak.owners.iter().take(top) {
+        let unit = o.unit.map_or("-".to_owned(), |unit| unit.to_string());
+        let layer = o.layer.map_or("-".to_owned(), |layer| format!("layer {layer}"));
+        println!(
+            "{:>10}  {:>5.1} %  {unit:<22} {layer:<9} {:<20} {:<12} {}",
+            bytes(o.bytes),
+            percent(o.bytes, peak.active),
+            o.op,
+            o.region,
+            plural(o.blocks, "block")
+        );
+    }
+}
+
+/// The same bytes by unit, by layer and by operation alone: the largest few of each.
+fn print_rollups(peak: &Peak) {
+    println!();
+    let layer = |layer: u32| format!("layer {layer}");
+    let none = || "outside".to_owned();
+    print_rollup("by unit", peak, |o| o.unit.map_or_else(none, |unit| unit.to_string()));
+    print_rollup("by layer", peak, |o| o.layer.map_or_else(none, layer));
+    print_rollup("by operation", peak, |o| o.op.clone());
+}
+
+fn print_rollup(title: &str, peak: &Peak, of: impl Fn(&Owner) -> String) {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for owner in &peak.owners {
+        *sums.entry(of(owner)).or_default() += owner.bytes;
+    }
+    let count = sums.len();
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, sum)| Reverse(*sum));
+    let shown: Vec<_> =
+        sums.iter().take(ROLLED_UP).map(|(name, sum)| format!("{name} {}", bytes(*sum))).collect();
+    let more = count.saturating_sub(ROLLED_UP);
+    let more = if more > 0 { format!(", {more} more") } else { String::new() };
+    println!("{title:<13} {}{more}", shown.join(", "));
+}
+
+fn print_sites(peak: &Peak, top: usize) {
+    println!("\nwhich code made it, of {}", plural(peak.sites.len() as u64, "call site"));
+    for s in peak.sites.iter().take(top) {
+        println!(
+            "{:>10}  {:>5.1} %  {:<52} {:<20} {}",
+            bytes(s.bytes),
+            percent(s.bytes, peak.active),
+            format!("{}:{}", s.file, s.line),
+            s.op,
+            plural(s.blocks, "block")
+        );
+    }
+}
+
+fn print_plans(summary: &Summary) {
+    if summary.plans.is_empty() {
+        return;
+    }
+    println!("\nplanned                          bytes    held at most");
+    for plan in &summary.plans {
+        let UnitPlan { chunk, slice, region, planned, held } = plan;
+        let whose = match chunk {
+            Some(chunk) => format!("{region}, chunk {chunk}, slice {slice} on"),
+            None => format!("{region}, all together"),
+        };
+        let share = percent(*held, *planned);
+        println!("{whose:<28} {:>9}  {:>9}  {share:>5.1} %", bytes(*planned), bytes(*held));
+    }
+}
+
+fn print_warnings(all: &[Summary]) {
+    println!();
+    for s in all {
+        for r in &s.refused {
+            let step = r.step.map_or(String::new(), |step| format!(", in step {step}"));
+            println!(
+                "rank {}: no memory for {}, asked for by {} at {}{step}, after {:.3} s",
+                s.rank,
+                bytes(r.bytes),
+                r.op,
+                r.site,
+                r.seconds
+            );
+        }
+        if let Some(at) = s.cut_at {
+            println!(
+                "rank {}: {} ends within a record, at byte {at}: the run was killed, or still writes",
+                s.rank, s.file
+            );
+        }
+        if s.overflow_hits > 0 {
+            println!(
+                "rank {}: {} that no plan foresaw; see the overflow region",
+                s.rank,
+                plural(s.overflow_hits, "allocation")
+            );
+        }
+    }
+}

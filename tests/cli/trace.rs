@@ -1,0 +1,167 @@
+//! `slimpipe trace`.
+
+use std::fs;
+
+use serde_json::Value;
+use slimpipe::train::trace::{Summary, logs};
+
+use crate::support::Scene;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Each rank's summary of a run.
+fn summaries(scene: &Scene, run: &str) -> Vec<Summary> {
+    logs(&scene.path(run)).unwrap().iter().map(|log| Summary::of(log).unwrap()).collect()
+}
+
+#[test]
+fn a_summary_has_the_peaks_of_every_step_as_the_allocator_counted_them() {
+    let scene = Scene::new();
+    let variants = [
+        "",
+        "memory.offload=0.5 memory.recompute=partial",
+        "parallel.pipeline=4 parallel.exchange=balanced train.microbatches=3",
+        "parallel.schedule=zb-h1 parallel.slices=1 train.microbatches=4",
+        "parallel.vocabulary=true train.dtype=bf16",
+    ];
+    for (number, settings) in variants.into_iter().enumerate() {
+        let run = format!("run{number}");
+        scene.train(&run, settings);
+        let summaries = summaries(&scene, &run);
+        let metrics = scene.metrics(&run);
+        for summary in &summaries {
+            assert_eq!(summary.steps.len(), metrics.len());
+            for (step, told) in summary.steps.iter().zip(&metrics) {
+                let counted = &told.ranks[summary.rank as usize];
+                assert_eq!(step.step, told.step);
+                assert_eq!(step.active_peak, counted.active_peak_bytes, "{settings} {step:?}");
+                assert_eq!(step.activation_peak, counted.activation_peak_bytes, "{settings}");
+                assert_eq!(step.reserved_peak, counted.reserved_peak_bytes, "{settings}");
+                assert_eq!(step.in_flight_peak, counted.in_flight_peak);
+                assert_eq!(step.overflow_hits, counted.overflow_hits);
+            }
+            let peak = summary.peak.as_ref().unwrap();
+            assert_eq!(peak.active, summary.active_peak);
+            assert_eq!(peak.owners.iter().map(|owner| owner.bytes).sum::<u64>(), peak.active);
+            assert_eq!(peak.sites.iter().map(|site| site.bytes).sum::<u64>(), peak.active);
+            assert!(summary.plans.iter().any(|plan| plan.held > 0));
+            assert!(summary.plans.iter().all(|plan| plan.held <= plan.planned), "{summary:#?}");
+        }
+        assert_eq!(summaries.len(), metrics[0].ranks.len());
+    }
+}
+
+#[test]
+fn a_summary_names_units_layers_operations_and_call_sites() {
+    let scene = Scene::new();
+    scene.train("run", "");
+    let text = scene.succeed("trace summary run");
+    for expected in [
+        "rank     steps",
+        "most of all (--rank N shows another): in step ",
+        "slots",
+        "fragmentation: ",
+        "mb0/slice0/chunk0",
+        "layer 1",
+        "matmul",
+        "by layer",
+        "train/src/model/block.rs:",
+        "slots, chunk 0, slice 0 on",
+        "100.0 %",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+    // The same by the folder of logs, by a log, and by rank.
+    assert_eq!(scene.succeed("trace summary run/memory.events"), text);
+    let one = scene.succeed("trace summary run/memory.events/rank-0001.step-00000001.events");
+    let other = scene.succeed("trace summary run --rank 1");
+    assert!(one.contains("rank 1 held") && one == other, "{one}\n{other}");
+    let few = scene.succeed("trace summary run --top 2");
+    assert!(few.lines().count() < text.lines().count());
+    let all = json(&scene.succeed("trace summary run --json"));
+    let [first, second] = [0, 1].map(|rank| all["logs"][rank].clone());
+    assert_eq!((&first["rank"], &second["rank"]), (&0.into(), &1.into()));
+    assert_eq!(first["active_peak"], first["peak"]["active"]);
+    assert!(first["peak"]["owners"].as_array().unwrap().len() > 10);
+}
+
+#[test]
+fn a_resumed_run_has_a_summary_for_each_part() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=2");
+    scene.succeed("train --resume run --set train.steps=5");
+    let ranges: Vec<_> =
+        summaries(&scene, "run").iter().map(|s| (s.rank, s.step_range())).collect();
+    let expected = [(0, Some((1, 2))), (0, Some((3, 5))), (1, Some((1, 2))), (1, Some((3, 5)))];
+    assert_eq!(ranges, expected);
+}
+
+#[test]
+fn a_log_that_was_cut_is_summed_up_to_the_cut() {
+    let scene = Scene::new();
+    scene.train("run", "");
+    let log = "run/memory.events/rank-0000.step-00000001.events";
+    let whole = scene.read(log);
+    let cut = whole.len() / 2 / 24 * 24 + 7;
+    scene.write("cut.events", &whole[..cut]);
+    let text = scene.succeed("trace summary cut.events");
+    assert!(text.contains("cut.events ends within a record, at byte "), "{text}");
+    let at = json(&scene.succeed("trace summary cut.events --json"))["logs"][0]["cut_at"].as_u64();
+    assert!(at.unwrap() <= cut as u64);
+}
+
+#[test]
+fn what_is_no_trace_is_refused_with_the_byte_or_the_remedy() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("empty")).unwrap();
+    scene.train("run", "");
+    let log = "run/memory.events/rank-0000.step-00000001.events";
+    let mut damaged = scene.read(log);
+    let at = damaged.len() - 24;
+    damaged[at] = 99;
+    scene.write("damaged.events", &damaged);
+    damaged[7] = b'7';
+    scene.write("future.events", &damaged);
+    let byte = format!("damaged.events: byte {at}: there is no record of kind 99");
+    for (path, expected) in [
+        ("nowhere", &["nowhere: there is no such file or folder", "name the folder of a run"][..]),
+        ("empty", &["it holds no memory event logs", "memory.trace"]),
+        ("tiny.toml", &["tiny.toml: byte 0: not a memory event log"]),
+        ("future.events", &["byte 7: the log is of version 7", "reads version 2"]),
+        ("damaged.events", &[&byte[..]]),
+    ] {
+        scene.refuse(&format!("trace summary {path}"), expected);
+        scene.refuse(&format!("trace diff run {path}"), expected);
+    }
+    scene.refuse("trace summary run --rank 9", &["--rank 9", "it has ranks 0, 1"]);
+}
+
+#[test]
+fn a_diff_tells_owners_that_changed_by_its_exit_code() {
+    let scene = Scene::new();
+    scene.train("same", "");
+    scene.train("again", "");
+    let outcome = scene.run("trace diff same again --threshold 0");
+    assert_eq!(outcome.code, Some(0), "{}{}", outcome.out, outcome.err);
+    assert!(outcome.out.contains("nothing changed by more than 0 %"), "{}", outcome.out);
+
+    scene.train("less", "memory.recompute=full");
+    let outcome = scene.run("trace diff same less");
+    assert_eq!((outcome.code, &outcome.err[..]), (Some(1), ""));
+    for expected in ["at the peak", "changes of more than 1 %", "slots, layer 0, ", " -"] {
+        assert!(outcome.out.contains(expected), "no {expected:?} in: {}", outcome.out);
+    }
+    // All that forwards save together is no more than the whole.
+    assert_eq!(scene.run("trace diff same less --threshold 100").code, Some(0));
+    let told = scene.run("trace diff same less --json");
+    assert_eq!(told.code, Some(1));
+    let told = json(&told.out);
+    assert_eq!(told["changed"], true);
+    let [before, after] = ["same", "less"].map(|run| summaries(&scene, run)[0].active_peak);
+    let changes = told["changes"].as_array().unwrap();
+    let whole = changes.iter().find(|change| change["rank"] == 0 && change["region"].is_null());
+    let whole = whole.unwrap();
+    assert_eq!((whole["before"].as_u64(), whole["after"].as_u64()), (Some(before), Some(after)));
+}
