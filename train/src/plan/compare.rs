@@ -2,7 +2,7 @@
 
 use slimpipe_pipeline::schedule::{Exchange, ScheduleKind};
 
-use super::{Accounting, Layout, Model, Plan, Setup, Site, Space, Workload};
+use super::{Accounting, Format, Layout, Model, Plan, Setup, Site, Space, Workload};
 use crate::Result;
 use crate::hardware::Hardware;
 use crate::model::Recompute;
@@ -12,8 +12,10 @@ use crate::model::Recompute;
 pub struct Comparison {
     /// Of SlimPipe.
     pub slimpipe: Option<Plan>,
-    /// Of what else there is.
-    pub baselines: Vec<Baseline>,
+    /// Of what else can be downloaded: Megatron-LM and DeepSpeed.
+    pub as_they_are: Vec<Baseline>,
+    /// Of the same ideas with our kernels, loss and memory.
+    pub as_they_could_be: Vec<Baseline>,
 }
 
 /// Another way to train.
@@ -47,11 +49,18 @@ pub struct Gain {
 /// Finds the best plan of a kind at a site.
 type Best = fn(&Site<'_>) -> Result<Option<Plan>>;
 
-/// What SlimPipe is compared with.
-const BASELINES: [(&str, Best); 3] = [
-    ("Megatron", |site| site.best(&Space::megatron())),
-    ("ZeRO-3", |site| site.ulysses(u32::MAX)),
-    ("ZeRO-3, Ulysses in a machine", |site| site.ulysses(site.hardware.node.gpus)),
+/// What can be downloaded: Megatron-LM, which keeps what the paper's authors count for it, and DeepSpeed,
+/// with Ulysses in a machine and whole layers recomputed, as they ran it.
+const AS_THEY_ARE: [(&str, Best); 2] = [
+    ("Megatron-LM", |site| site.best(&Space { format: Format::Megatron, ..Space::megatron() })),
+    ("DeepSpeed", |site| site.ulysses(site.hardware.node.gpus, &[Recompute::Full])),
+];
+
+/// The same ideas with everything else as it is here: the memory format, the fused loss, a choice of what
+/// is recomputed, and Ulysses across machines.
+const AS_THEY_COULD_BE: [(&str, Best); 2] = [
+    ("interleaved 1F1B", |site| site.best(&Space::megatron())),
+    ("ZeRO-3 with Ulysses", |site| site.ulysses(u32::MAX, &Recompute::ALL)),
 ];
 
 impl Site<'_> {
@@ -68,12 +77,29 @@ impl Site<'_> {
         let mut hardware = self.hardware.clone();
         hardware.gpu.memory_gib = f64::INFINITY;
         let endless = Site { hardware: &hardware, ..*self };
-        let baselines = BASELINES.into_iter().map(|(name, best)| {
-            let (plan, unbounded) = (best(self)?, best(&endless)?);
-            Ok(Baseline { name, plan, unbounded })
-        });
-        let slimpipe = self.best(&Space { offload, ..Space::slimpipe() })?;
-        Ok(Comparison { slimpipe, baselines: baselines.collect::<Result<_>>()? })
+        let all = |kinds: [(&'static str, Best); 2]| -> Result<Vec<Baseline>> {
+            let of = |(name, best): (_, Best)| {
+                Ok(Baseline { name, plan: best(self)?, unbounded: best(&endless)? })
+            };
+            kinds.into_iter().map(of).collect()
+        };
+        Ok(Comparison {
+            slimpipe: self.best(&Space { offload, ..Space::slimpipe() })?,
+            as_they_are: all(AS_THEY_ARE)?,
+            as_they_could_be: all(AS_THEY_COULD_BE)?,
+        })
+    }
+}
+
+impl Gain {
+    /// What `slimpipe` gains over `other`.
+    pub fn of(slimpipe: &Plan, other: &Plan) -> Self {
+        let (theirs, own) = (other.times(), slimpipe.times());
+        let [products, attention, elementwise, recompute, communication, bubble] =
+            std::array::from_fn(|i| (theirs[i].1 - own[i].1) / slimpipe.seconds);
+        let kernels = products + attention + elementwise;
+        let ratio = other.seconds / slimpipe.seconds;
+        Self { ratio, recompute, bubble, communication, kernels, memory: 0.0 }
     }
 }
 
@@ -81,18 +107,9 @@ impl Baseline {
     /// What `slimpipe` gains over its plan, if it has one.
     pub fn gain(&self, slimpipe: &Plan) -> Option<Gain> {
         let plan = self.plan?;
-        let (theirs, own) = (plan.times(), slimpipe.times());
-        let [products, attention, elementwise, recompute, communication, bubble] =
-            std::array::from_fn(|i| (theirs[i].1 - own[i].1) / slimpipe.seconds);
         let unbounded = self.unbounded.map_or(plan.seconds, |unbounded| unbounded.seconds);
-        Some(Gain {
-            ratio: plan.seconds / slimpipe.seconds,
-            recompute,
-            bubble,
-            communication,
-            kernels: products + attention + elementwise,
-            memory: (plan.seconds - unbounded) / slimpipe.seconds,
-        })
+        let memory = (plan.seconds - unbounded) / slimpipe.seconds;
+        Some(Gain { memory, ..Gain::of(slimpipe, &plan) })
     }
 }
 

@@ -22,6 +22,6 @@ pub use memory::{Accounting, Memory};
 pub use model::{Experts, Model};
 pub use search::Found;
 pub use setup::Setup;
-pub use space::Space;
+pub use space::{Format, Space};
 pub use why::Neighbour;
 pub use workload::Workload;

@@ -51,13 +51,31 @@ impl Site<'_> {
             }
         }
         candidates.sort_by(|a, b| a.least.total_cmp(&b.least));
-        for Candidate { setup, memory, least } in candidates {
+        // Some at a time, each on a core.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for batch in candidates.chunks(2 * cores) {
             let worst = found.plans.last().filter(|_| found.plans.len() >= count);
-            if worst.is_some_and(|worst| worst.seconds <= least) {
+            let bound = worst.map_or(f64::INFINITY, |worst| worst.seconds);
+            let batch: Vec<_> = batch.iter().filter(|of| of.least < bound).collect();
+            if batch.is_empty() {
                 break;
             }
-            found.simulated += 1;
-            found.keep(self.plan_with(&setup, memory)?, count);
+            found.simulated += batch.len();
+            let share = batch.len().div_ceil(cores);
+            let plans: Result<Vec<Vec<Plan>>> = std::thread::scope(|scope| {
+                let of = |part: &[&Candidate]| {
+                    part.iter().map(|of| self.plan_with(&of.setup, of.memory)).collect()
+                };
+                let parts = batch.chunks(share).map(|part| scope.spawn(move || of(part)));
+                let threads: Vec<_> = parts.collect();
+                threads
+                    .into_iter()
+                    .map(|thread| {
+                        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })
+                    .collect()
+            });
+            plans?.into_iter().flatten().for_each(|plan| found.keep(plan, count));
         }
         Ok(found)
     }
@@ -65,7 +83,7 @@ impl Site<'_> {
     /// Adds the ways to run `setup` that fit: for each way to recompute with as little offload as
     /// does; none beyond the first that fits without.
     fn add(&self, space: &Space, setup: Setup, into: &mut Vec<Candidate>, found: &mut Found) {
-        let runs = |setup: &Setup| setup.schedule(self.work).is_ok() && space.allows(self, setup);
+        let runs = |setup: &Setup| setup.order(self.work).is_ok() && space.allows(self, setup);
         if !runs(&setup) {
             return;
         }
@@ -103,11 +121,11 @@ impl Site<'_> {
             Exchange::Off => &[Exchange::Off][..],
             _ => &Exchange::ALL,
         };
+        let Ok(order) = setup.order(self.work) else { return };
+        let costs = StepCosts::new(self.work, &setup, &order, self.hardware);
         for &exchange in ways {
-            let setup = Setup { exchange, ..setup };
-            let Ok(schedule) = setup.schedule(self.work) else { continue };
-            let costs = StepCosts::new(self.work, &setup, &schedule, self.hardware);
-            into.push(Candidate { setup, memory, least: costs.least(&schedule) });
+            let least = costs.least(&order, exchange);
+            into.push(Candidate { setup: Setup { exchange, ..setup }, memory, least });
         }
     }
 

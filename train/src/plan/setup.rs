@@ -50,6 +50,11 @@ impl Setup {
     /// # Errors
     /// The batch does not divide, or the schedule does not run this.
     pub fn schedule(&self, work: &Workload) -> Result<Schedule> {
+        Ok(self.order(work)?.with_exchange(self.exchange)?)
+    }
+
+    /// The same without exchange, whose table takes much longer to make than all else.
+    pub(super) fn order(&self, work: &Workload) -> Result<Schedule> {
         let Layout { context, pipeline, data, slices, chunks, .. } = self.layout;
         if !work.batch.is_multiple_of(data) {
             let what = format!("{} sequences do not divide among d={data} pipelines", work.batch);
@@ -59,7 +64,6 @@ impl Setup {
         let copies = data * context;
         Ok(Schedule::new(self.schedule, pipeline, slices, work.batch / data, chunks)?
             .with_data_ranks(copies)?
-            .with_exchange(self.exchange)?
             .with_vocabulary(self.vocabulary)?)
     }
 

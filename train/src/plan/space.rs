@@ -3,7 +3,7 @@
 use slimpipe_pipeline::schedule::ScheduleKind;
 
 use super::search::{divisors, mesh};
-use super::{Layout, Memory, Setup, Site, Workload};
+use super::{Accounting, Layout, Memory, Setup, Site, Workload};
 use crate::Result;
 use crate::model::Recompute;
 
@@ -16,10 +16,21 @@ pub struct Space {
     pub multiples: Vec<u32>,
     /// Whether activations may wait in the host's memory.
     pub offload: bool,
-    /// Whether layers that are made again keep their keys and values, which later slices need.
-    pub keeps_kv: bool,
+    /// What layers keep for backward.
+    pub format: Format,
     /// Whether only what `slimpipe train` runs today counts.
     pub runnable: bool,
+}
+
+/// What layers keep for backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// What the site's accounting says.
+    Slices,
+    /// The same, but for keys and values of layers that are made again: only later slices need them.
+    Whole,
+    /// What Megatron-LM keeps, as the authors of SlimPipe count it: outputs of norms and activations too.
+    Megatron,
 }
 
 /// The least tokens of a slice on a rank that are worth a product.
@@ -32,7 +43,7 @@ impl Space {
             schedules: vec![ScheduleKind::SlimPipe],
             multiples: vec![1, 2, 4, 8, 16],
             offload: true,
-            keeps_kv: true,
+            format: Format::Slices,
             runnable: false,
         }
     }
@@ -43,7 +54,7 @@ impl Space {
             schedules: vec![ScheduleKind::OneFOneB, ScheduleKind::Interleaved],
             multiples: Vec::new(),
             offload: false,
-            keeps_kv: false,
+            format: Format::Whole,
             runnable: false,
         }
     }
@@ -90,7 +101,16 @@ impl Space {
     /// What `setup` holds.
     pub(super) fn memory(&self, site: &Site<'_>, setup: &Setup) -> Result<Memory> {
         let memory = site.memory(setup)?;
-        Ok(if self.keeps_kv { memory } else { without_kv(memory, setup, site.work) })
+        Ok(match self.format {
+            Format::Slices => memory,
+            Format::Whole => without_kv(memory, setup, site.work),
+            Format::Megatron => {
+                let kept = Accounting::Paper.memory(site.work, setup)?;
+                let more = kept.activations - memory.activations - memory.kv_cache;
+                let (activations, peak) = (kept.activations, memory.peak + more);
+                Memory { activations, kv_cache: 0.0, peak, ..memory }
+            }
+        })
     }
 
     /// Whether `setup` is one of those that count.

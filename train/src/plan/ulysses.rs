@@ -14,13 +14,14 @@ use crate::Result;
 use crate::model::Recompute;
 
 impl Site<'_> {
-    /// The fastest plan of ZeRO-3 with Ulysses over at most `most` ranks that fits; none for mixtures of experts, or where the
+    /// The fastest plan of ZeRO-3 with Ulysses over at most `most` ranks that fits, recomputing in
+    /// one of `ways`; none for mixtures of experts, or where the
     /// batch does not divide. Ranks of a sequence may be more than key/value heads, which are then
     /// repeated, but not more than heads.
     ///
     /// # Errors
     /// None that the other plans do not have.
-    pub fn ulysses(&self, most: u32) -> Result<Option<Plan>> {
+    pub fn ulysses(&self, most: u32, ways: &[Recompute]) -> Result<Option<Plan>> {
         let (work, mut best) = (self.work, None::<Plan>);
         let heads = work.model.dense.num_attention_heads as u32;
         if work.model.experts.is_some() {
@@ -35,7 +36,7 @@ impl Site<'_> {
             if !work.batch.is_multiple_of(data) || !divides {
                 continue;
             }
-            for recompute in Recompute::ALL {
+            for &recompute in ways {
                 let layout = mesh(1, ranks, 1, 1, data);
                 let setup = Setup { recompute, ..Setup::new(layout, ScheduleKind::OneFOneB) };
                 let plan = self.ulysses_plan(&setup)?;

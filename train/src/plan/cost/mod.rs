@@ -154,9 +154,10 @@ impl StepCosts {
         self.spent
     }
 
-    /// Seconds that no order of units can make a step shorter than.
-    pub fn least(&self, schedule: &Schedule) -> f64 {
-        if schedule.exchange() != Exchange::Off {
+    /// Seconds that no step is shorter than, in whatever order units run: with attention exchanged at
+    /// will it is as even as can be.
+    pub fn least(&self, schedule: &Schedule, exchange: Exchange) -> f64 {
+        if exchange != Exchange::Off {
             return self.spent.total();
         }
         // A rank waits for the first slice through all stages before it, and at the end for the last

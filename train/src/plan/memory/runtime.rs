@@ -17,7 +17,7 @@ use crate::plan::Layout;
 
 /// What the rank that holds most holds. Where all stages are alike, that is one at an end.
 pub fn memory(work: &Workload, setup: &Setup) -> Result<Memory> {
-    let schedule = setup.schedule(work)?;
+    let schedule = setup.order(work)?;
     let ranks = setup.layout.pipeline;
     let layers = work.model.dense.num_hidden_layers as u64;
     let even = layers.is_multiple_of(setup.layout.stages());
@@ -31,7 +31,7 @@ pub fn memory(work: &Workload, setup: &Setup) -> Result<Memory> {
 /// # Errors
 /// The schedule does not run this.
 pub fn of_rank(work: &Workload, setup: &Setup, rank: u32) -> Result<Memory> {
-    Ok(Rank::new(work, setup, &setup.schedule(work)?, rank).memory())
+    Ok(Rank::new(work, setup, &setup.order(work)?, rank).memory())
 }
 
 /// A rank, in the quantities that the terms are made of. Widths are elements per token.
