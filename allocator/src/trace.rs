@@ -150,6 +150,10 @@ impl Adaptor for Trace {
             }
         };
         self.push(raw);
+        if matches!(event, Event::Refused { .. }) {
+            // It may be the last that is heard of this run.
+            self.write_out();
+        }
     }
 
     fn flush(&mut self) -> Result<(), AllocError> {

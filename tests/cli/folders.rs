@@ -21,7 +21,8 @@ fn runs_without_a_name_are_numbered() {
 #[test]
 fn a_refused_run_takes_no_number_and_makes_no_folder() {
     let scene = Scene::new();
-    scene.refuse("train --config tiny.toml --set memory.limit=1KiB", &["memory.limit"]);
+    let quiet = "train --config tiny.toml --set memory.limit=1KiB --set memory.trace=false";
+    scene.refuse(quiet, &["memory.limit"]);
     assert!(!scene.exists("runs"));
 }
 

@@ -8,13 +8,35 @@ fn largest(ranks: &[RankMetrics], of: impl Fn(&RankMetrics) -> u64) -> u64 {
     ranks.iter().map(of).max().unwrap()
 }
 
+/// Trains with `settings`, for which there is not enough memory, into the folder `run`: the error has all of
+/// `expected` and names the logs, and nothing but these is left.
+fn run_out(scene: &Scene, run: &str, settings: &str, expected: &[&str]) {
+    let outcome = scene
+        .run(&format!("train --config tiny.toml --out {run} {}", crate::support::set(settings)));
+    assert_eq!(outcome.code, Some(2), "{}", outcome.err);
+    let logs = format!("slimpipe trace summary {run}/memory.events");
+    for expected in expected.iter().chain(&[&logs[..]]) {
+        assert!(outcome.err.contains(expected), "no {expected:?} in: {}", outcome.err);
+    }
+    let left = crate::support::files(&scene.path(run));
+    assert!(left.iter().all(|file| file.starts_with("memory.events/")), "{left:?}");
+    let summary = scene.succeed(&logs["slimpipe ".len()..]);
+    assert!(summary.contains("no memory for") && !summary.contains("ends within"), "{summary}");
+}
+
 #[test]
-fn a_limit_too_small_for_the_model_is_refused_with_the_largest_owners() {
+fn a_limit_too_small_for_the_model_is_refused_with_the_largest_owners_and_a_log() {
     let scene = Scene::new();
     let expected = ["out of memory on rank", "(memory.limit)", "raise memory.limit"];
-    scene.refuse_settings("memory.limit=1KiB", &expected);
+    run_out(&scene, "new/run", "memory.limit=1KiB", &expected);
     let expected = [&expected[..], &["the largest owners are\n", "parameter (persistent"]].concat();
-    scene.refuse_settings("memory.limit=40KiB", &expected);
+    // The folder may be named again: nothing but the log of a failure is in it.
+    run_out(&scene, "new/run", "memory.limit=40KiB", &expected);
+    let quiet =
+        "train --config tiny.toml --out other --set memory.limit=40KiB --set memory.trace=false";
+    scene.refuse(quiet, &expected);
+    scene.train("new/run", "memory.trace=false");
+    assert!(!scene.exists("new/run/memory.events"));
 }
 
 #[test]
@@ -34,11 +56,12 @@ fn a_limit_too_small_for_the_activations_alone_is_refused_in_the_first_step() {
         "mb0/slice0/chunk0",
         "train.seq_len",
     ];
-    scene.refuse_settings(&format!("{settings} memory.limit={limit}"), &expected);
-    // A folder that was there stays, as empty as it was.
+    run_out(&scene, "new/run", &format!("{settings} memory.limit={limit}"), &expected);
+    // Without logs, a folder that was there stays as empty as it was.
     std::fs::create_dir(scene.path("mine")).unwrap();
     let words = format!("train --config tiny.toml --out mine {}", crate::support::set(settings));
-    scene.refuse(&format!("{words} --set memory.limit={limit}"), &expected);
+    let quiet = "--set memory.trace=false";
+    scene.refuse(&format!("{words} --set memory.limit={limit} {quiet}"), &expected);
     // What the run reserved is enough for it, and for a few messages that wait longer this time:
     // also to write what it leaves behind.
     let limit = reserved + reserved / 10;

@@ -80,6 +80,14 @@ pub enum Error {
     /// Another rank.
     #[error(transparent)]
     Comm(#[from] CommError),
+    /// A run that ended for want of memory, or in a panic, and whose memory was logged up to there.
+    #[error("{source}\nsee what every rank held: slimpipe trace summary {}", logs.display())]
+    Traced {
+        /// What ended it.
+        source: Box<Error>,
+        /// The folder of the ranks' logs.
+        logs: PathBuf,
+    },
     /// A schedule that does not exist.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
@@ -104,6 +112,26 @@ fn remedy(error: &std::io::Error) -> &'static str {
 }
 
 impl Error {
+    /// Whether there was no memory left, or a rank panicked: what an event log may explain. `self` is
+    /// the error of the rank that failed first, for which only a panic counts as a failed peer.
+    pub(crate) fn asks_for_a_trace(&self) -> bool {
+        use slimpipe_autograd::Error as Autograd;
+        use slimpipe_runtime::Error as Tensor;
+        let memory = |error: &AllocError| matches!(error, AllocError::OutOfMemory(_));
+        let tensor = |error: &Tensor| matches!(error, Tensor::Memory(error) if memory(error));
+        let autograd = |error: &Autograd| matches!(error, Autograd::Tensor(error) if tensor(error));
+        let panic = |error: &CommError| matches!(error, CommError::PeerFailed { .. });
+        match self {
+            Self::Memory(error) | Self::Execute(execute::Error::Memory(error)) => memory(error),
+            Self::Tensor(error) | Self::Execute(execute::Error::Tensor(error)) => tensor(error),
+            Self::Autograd(error) | Self::Execute(execute::Error::Autograd(error)) => {
+                autograd(error)
+            }
+            Self::Comm(error) | Self::Execute(execute::Error::Comm(error)) => panic(error),
+            _ => false,
+        }
+    }
+
     /// Says which setting or flag named the data, where the error is about data.
     pub fn about(self, setting: &str) -> Self {
         match self {

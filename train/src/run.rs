@@ -29,6 +29,7 @@ impl RunDir {
             );
             return Err(Error::setting("--out", what));
         }
+        Self::clear_logs(path);
         let occupied = match fs::read_dir(path) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) => error.kind() != ErrorKind::NotFound,
@@ -41,6 +42,22 @@ impl RunDir {
         let made = path.ancestors().take_while(missing).map(Path::to_owned).collect();
         fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
         Ok(Self { path: path.to_owned(), made })
+    }
+
+    /// Takes away the logs of a run that ended in its first step for want of memory, where they are all
+    /// that is there: it is tried again with other settings in the same folder.
+    fn clear_logs(path: &Path) {
+        let run = Self { path: path.to_owned(), made: Vec::new() };
+        let names = |folder: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect()
+        };
+        let logs = run.memory_events();
+        let is_log = |file: &PathBuf| file.extension().is_some_and(|is| is == "events");
+        if names(path) == [logs.clone()] && names(&logs).iter().all(is_log) {
+            // What cannot be removed is found to occupy the folder.
+            let _ = fs::remove_dir_all(logs);
+        }
     }
 
     /// Takes a number: of two runs that begin at once, each gets its own.
@@ -93,14 +110,17 @@ impl RunDir {
         Ok(NewFile::write_all(&self.config(), config.absolute()?.to_toml().as_bytes())?)
     }
 
-    /// Takes away what a run that never began has written, and the folders it made.
-    pub fn discard(&self) {
+    /// Takes away what a run that never began has written, and the folders it made; its memory logs stay
+    /// if they explain what ended it.
+    pub fn discard(&self, logs_stay: bool) {
         // What cannot be removed is no worse than the error that led here. Folders that hold
         // something else stay.
         for file in [self.config(), self.metrics(), self.schedule()] {
             let _ = fs::remove_file(file);
         }
-        let _ = fs::remove_dir_all(self.memory_events());
+        if !logs_stay {
+            let _ = fs::remove_dir_all(self.memory_events());
+        }
         for folder in &self.made {
             let _ = fs::remove_dir(folder);
         }

@@ -74,12 +74,16 @@ pub fn train(
 ) -> Result<Summary> {
     let files = Mutex::new(None);
     let result = begin(job, tokens, output, observer, &files);
-    if let Some(output) = output.filter(|output| result.is_err() && !output.resume)
-        && files.into_inner().is_none()
-    {
-        output.run.discard();
-    }
-    result
+    let Some(output) = output else { return result };
+    result.map_err(|error| {
+        // All ranks have ended, and their memories with them: the logs are complete.
+        let logs = output.run.memory_events();
+        let explains = job.config.memory.trace && error.asks_for_a_trace() && logs.is_dir();
+        if !output.resume && files.into_inner().is_none() {
+            output.run.discard(explains);
+        }
+        if explains { Error::Traced { source: Box::new(error), logs } } else { error }
+    })
 }
 
 /// Checks what can be checked before ranks start, and starts them.
@@ -105,7 +109,7 @@ fn begin(
     let (origin, peak_flops) = (Instant::now(), peak_flops(job.dtype));
     let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
     let ranks = launch(job.mesh().size(), capacity, |comm| run.rank(comm));
-    let mut ranks = ranks.inspect_err(|_| run.clean_up())?;
+    let mut ranks = ranks.inspect_err(|error| run.clean_up(error))?;
     for (rank, number) in ranks.iter_mut().zip(0..) {
         let at = job.mesh().coordinate(number, Axis::Pipeline);
         rank.in_flight_expected = report.in_flight_peak[at as usize];
@@ -231,11 +235,11 @@ impl Run<'_> {
     }
 
     /// Removes what is of no use when a rank has failed and all have ended: half a checkpoint; logs
-    /// of a resumed run without a step, while those of the steps before stay.
-    fn clean_up(&self) {
+    /// of a resumed run without a step, while those of the steps before stay, and those that explain why.
+    fn clean_up(&self, error: &Error) {
         let Some(output) = self.output else { return };
         checkpoint::discard_partial(&output.run.checkpoints());
-        if self.files.lock().is_none() {
+        if self.files.lock().is_none() && !error.asks_for_a_trace() {
             for rank in 0..self.job.mesh().size() {
                 let _ = std::fs::remove_file(output.run.memory_log(rank, self.done() + 1));
             }
