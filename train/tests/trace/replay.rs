@@ -59,6 +59,7 @@ proptest! {
             let idle = peak.fragmentation.idle;
             prop_assert_eq!(idle, peak.reserved - peak.active);
         }
-        prop_assert!(diff(&[summary.clone()], &[summary]).is_empty());
+        let same = std::slice::from_ref(&summary);
+        prop_assert!(diff(same, same).is_empty());
     }
 }
