@@ -102,6 +102,7 @@ fn print(summary: &Summary, run: &RunDir) {
     println!();
     for (path, what) in [
         (run.metrics(), "loss, speed and memory of every step"),
+        (run.tensorboard(), "the same; `tensorboard --logdir` reads its folder"),
         (run.schedule(), "what each rank runs, in order"),
         (run.timeline(), "what each rank did when; open in ui.perfetto.dev"),
         (run.memory_events(), "every allocation of every rank; see slimpipe trace"),
@@ -109,7 +110,7 @@ fn print(summary: &Summary, run: &RunDir) {
         (run.checkpoints(), "what `train --resume` begins with"),
     ] {
         if path.exists() {
-            println!("{:<32} {what}", path.display());
+            println!("{:<42} {what}", path.display());
         }
     }
     if summary.stopped {

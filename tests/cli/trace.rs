@@ -165,3 +165,23 @@ fn a_diff_tells_owners_that_changed_by_its_exit_code() {
     let whole = whole.unwrap();
     assert_eq!((whole["before"].as_u64(), whole["after"].as_u64()), (Some(before), Some(after)));
 }
+
+#[test]
+fn a_runs_memory_is_shown_as_one_page_and_two_runs_beside_each_other() {
+    let scene = Scene::new();
+    scene.train("a", "train.steps=1");
+    scene.train("b", "train.steps=1");
+    scene.succeed("trace view a --out one.html");
+    scene.succeed("trace view a b/memory.events --out two.html");
+    let [one, two] = ["one.html", "two.html"].map(|name| scene.text(name));
+    assert!(one.contains(r#""name":"a""#) && !one.contains(r#""name":"b"#));
+    assert!(two.contains(r#""name":"a""#) && two.contains(r#""name":"b/memory.events""#));
+}
+
+#[test]
+fn what_holds_no_log_is_refused() {
+    let scene = Scene::new();
+    for (path, told) in [("none", "no such file"), ("tiny.toml", "not a memory event log")] {
+        scene.refuse(&format!("trace view {path}"), &[path, told]);
+    }
+}

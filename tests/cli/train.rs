@@ -45,9 +45,15 @@ fn a_run_prints_its_progress_its_memory_and_the_names_of_its_files() {
         assert_eq!(cells[1..3], [in_flight.to_string(), in_flight.to_string()], "{row}");
         assert_eq!(cells.last(), Some(&"0"), "{row}");
     }
-    for name in
-        ["metrics.jsonl", "schedule.txt", "timeline.json", "memory.events", "model", "checkpoint"]
-    {
+    for name in [
+        "metrics.jsonl",
+        "events.out.tfevents.slimpipe",
+        "schedule.txt",
+        "timeline.json",
+        "memory.events",
+        "model",
+        "checkpoint",
+    ] {
         let name = format!("run/{name}");
         assert!(out.contains(&name) && scene.exists(&name), "{name} in: {out}");
     }

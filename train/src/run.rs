@@ -115,7 +115,7 @@ impl RunDir {
     pub fn discard(&self, logs_stay: bool) {
         // What cannot be removed is no worse than the error that led here. Folders that hold
         // something else stay.
-        for file in [self.config(), self.metrics(), self.schedule()] {
+        for file in [self.config(), self.metrics(), self.tensorboard(), self.schedule()] {
             let _ = fs::remove_file(file);
         }
         if !logs_stay {
@@ -139,6 +139,11 @@ impl RunDir {
     /// One object per step.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    /// The same for TensorBoard, which looks for `tfevents` in names.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("events.out.tfevents.slimpipe")
     }
 
     /// Each rank's program.

@@ -2,6 +2,7 @@
 
 mod diff;
 mod summary;
+mod view;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ pub enum Trace {
     /// Compare two runs by owner. Exit code 0: nothing changed by more than the threshold; 1:
     /// something did; 2: a log cannot be read.
     Diff(diff::Args),
+    /// Show when memory was used, where and what for: a page for the browser.
+    View(view::Args),
 }
 
 /// Runs the subcommand.
@@ -23,6 +26,7 @@ pub fn run(trace: &Trace) -> anyhow::Result<ExitCode> {
     match trace {
         Trace::Summary(args) => summary::run(args).map(|()| ExitCode::SUCCESS),
         Trace::Diff(args) => diff::run(args),
+        Trace::View(args) => view::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 

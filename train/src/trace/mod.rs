@@ -25,6 +25,7 @@ mod files;
 mod playback;
 mod replay;
 pub mod summary;
+pub mod view;
 
 pub use diff::{Change, Owner as ChangedOwner, diff};
 pub use error::TraceError;

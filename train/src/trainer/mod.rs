@@ -268,7 +268,7 @@ impl Run<'_> {
         config.parallel.vocabulary = Some(self.job.schedule.vocabulary());
         run.write_config(&config)?;
         NewFile::write_all(&run.schedule(), dump(&self.job.schedule).as_bytes())?;
-        MetricsFile::open(&run.metrics(), self.done()).map(Some)
+        MetricsFile::open(&run.metrics(), &run.tensorboard(), self.done()).map(Some)
     }
 
     fn flops_per_token(&self) -> FlopsPerToken {

@@ -1,4 +1,6 @@
-//! What a run reports: one object per step in `metrics.jsonl`.
+//! What a run reports: one object per step in `metrics.jsonl`, and the same for TensorBoard.
+
+mod tensorboard;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+
+use tensorboard::EventFile;
 
 /// The figures of one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,19 +52,20 @@ pub struct RankMetrics {
     pub overflow_hits: u64,
 }
 
-/// The file of a run's metrics, appended to step by step.
+/// The files of a run's metrics, appended to step by step.
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
+    events: EventFile,
 }
 
 impl MetricsFile {
-    /// Opens `path`, keeping the lines of steps up to `after`: a run resumed there writes the
-    /// following ones anew.
+    /// Opens `path`, and `events` for TensorBoard, keeping the steps up to `after`: a run resumed there
+    /// writes the following ones anew.
     ///
     /// # Errors
-    /// The file cannot be read or written.
-    pub fn open(path: &Path, after: u64) -> Result<Self> {
+    /// A file cannot be read or written.
+    pub fn open(path: &Path, events: &Path, after: u64) -> Result<Self> {
         let step = |line: &str| serde_json::from_str::<StepMetrics>(line).ok().map(|m| m.step);
         let mut kept = String::new();
         if after > 0 && path.exists() {
@@ -72,13 +77,13 @@ impl MetricsFile {
         }
         crate::hub::NewFile::write_all(path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file, events: EventFile::open(events, after)? })
     }
 
     /// Appends one step.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// A file cannot be written.
     pub fn push(&mut self, metrics: &StepMetrics) -> Result<()> {
         let failed = Error::io("write", &self.path);
         let mut line = serde_json::to_vec(metrics).map_err(std::io::Error::from).map_err(failed)?;
@@ -88,7 +93,8 @@ impl MetricsFile {
             // A part of a line on a full disk: readers shall find whole lines.
             let _ = self.file.set_len(before);
             Error::io("write", &self.path)(error)
-        })
+        })?;
+        self.events.push(metrics)
     }
 }
 

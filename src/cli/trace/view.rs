@@ -1,0 +1,73 @@
+//! `slimpipe trace view`.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use slimpipe::train::trace::view::{Traced, page};
+use slimpipe::train::trace::{Playback, logs};
+
+/// Arguments of `trace view`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run's folder, its memory.events, or one log; of two runs, both, to compare.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The page.
+    #[arg(long, value_name = "FILE", default_value = "memory.html")]
+    out: PathBuf,
+    /// Serve the page on this machine, at this port (0: any that is free), instead of writing it.
+    #[arg(long, value_name = "PORT", conflicts_with = "out")]
+    serve: Option<u16>,
+}
+
+/// Reads the logs, and writes or serves the page.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut traces = Vec::new();
+    for path in &args.files {
+        let mut trace = Traced::new(path.display().to_string());
+        for path in logs(path)? {
+            let mut log = Playback::open(&path)?;
+            trace.add(&mut log)?;
+            if log.truncated() {
+                eprintln!("{} was cut: the page shows what is before that", path.display());
+            }
+        }
+        traces.push(trace);
+    }
+    let text = page(&traces);
+    match args.serve {
+        Some(port) => serve(port, &text),
+        None => {
+            let out = args.out.display();
+            std::fs::write(&args.out, text).with_context(|| format!("cannot write {out}"))?;
+            println!("wrote {out}: open it in a browser");
+            Ok(())
+        }
+    }
+}
+
+/// Answers every request with the page, until the command is ended.
+fn serve(port: u16, text: &str) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .with_context(|| format!("cannot serve on port {port}; --serve 0 takes a free one"))?;
+    println!("serving on http://{}/; end with Ctrl-C", listener.local_addr()?);
+    for stream in listener.incoming() {
+        // A browser that goes away is no reason to end.
+        let _ = stream.and_then(|stream| answer(stream, text));
+    }
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream, text: &str) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // Whatever is asked for, the answer is the same: it is enough to wait for the request.
+    let _ = stream.read(&mut [0; 4096])?;
+    let length = text.len();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+    )
+}

@@ -1,0 +1,129 @@
+//! The page of memory event logs, checked against the logs it was made of.
+
+use std::path::Path;
+
+use serde_json::Value;
+use slimpipe_allocator::{Memory, Region, allocate};
+use slimpipe_train::trace::view::{Traced, page};
+use slimpipe_train::trace::{Playback, What};
+
+/// Logs a memory in which blocks come and go.
+fn write(path: &Path, rank: u32) {
+    let memory = Memory::builder(rank).trace(path).unwrap().build();
+    let _entered = memory.enter();
+    let mut held = Vec::new();
+    for at in 0..300u64 {
+        held.push(allocate(64 + at * 37 % 5000, "matmul").unwrap());
+        held.push(allocate(100, "</script><b>").unwrap());
+        if at % 3 > 0 {
+            held.swap_remove((at * 7) as usize % held.len());
+        }
+    }
+    drop(held);
+    let kept = allocate(640, "kept").unwrap();
+    memory.flush().unwrap();
+    drop(kept);
+}
+
+fn traced(path: &Path) -> Traced {
+    let mut trace = Traced::new("a run".to_owned());
+    trace.add(&mut Playback::open(path).unwrap()).unwrap();
+    trace
+}
+
+/// What the page holds.
+fn data(page: &str) -> Value {
+    let (_, rest) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();
+    let (data, _) = rest.split_once("</script>").unwrap();
+    serde_json::from_str(data).unwrap()
+}
+
+/// A column of numbers, from its base 64.
+fn column(rank: &Value, name: &str) -> Vec<u32> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        other => panic!("{other} in base 64"),
+    };
+    let text = rank[name].as_str().unwrap().trim_end_matches('=');
+    let groups = text.as_bytes().chunks(4).flat_map(|group| {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 6 | u32::from(digit(*byte)));
+        let bits = bits << (6 * (4 - group.len()));
+        bits.to_be_bytes()[1..group.len()].to_vec()
+    });
+    let bytes: Vec<u8> = groups.collect();
+    bytes.chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().unwrap())).collect()
+}
+
+#[test]
+fn the_page_holds_every_block_where_and_when_it_lived_and_none_overlap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rank.events");
+    write(&path, 3);
+    let data = data(&page(&[traced(&path)]));
+    let rank = &data[0]["ranks"][0];
+    assert_eq!(rank["rank"], 3);
+    let [begins, ends, places, sizes, owners] =
+        ["begins", "ends", "places", "sizes", "owners"].map(|name| column(rank, name));
+
+    let mut log = Playback::open(&path).unwrap();
+    let (mut at, tick) = (0, (rank["tick"].as_f64().unwrap() * 1e9).round() as u64);
+    let base = rank["bases"][Region::Overflow.index()].as_u64().unwrap();
+    while let Some(event) = log.next().unwrap() {
+        let What::Alloc(block) = event.what else { continue };
+        assert_eq!(u64::from(begins[at]), event.time / tick);
+        assert_eq!(u64::from(places[at]), base + block.offset / 64);
+        assert_eq!(u64::from(sizes[at]) * 64, block.bytes);
+        let owner = &rank["about"][owners[at] as usize];
+        assert_eq!(owner[0], block.region.index());
+        let name = &rank["names"][owner[5].as_u64().unwrap() as usize];
+        assert_eq!(name[0], log.name(block.name).op());
+        assert_eq!(name[1], log.name(block.name).site());
+        at += 1;
+    }
+    assert_eq!(at, begins.len());
+    assert!(at > 600);
+    for a in 0..at {
+        assert!(begins[a] <= ends[a]);
+        for b in 0..a {
+            let in_time = begins[a].max(begins[b]) < ends[a].min(ends[b]);
+            let in_place =
+                places[a].max(places[b]) < (places[a] + sizes[a]).min(places[b] + sizes[b]);
+            assert!(!(in_time && in_place), "{a} and {b}");
+        }
+    }
+    // What is still live ends with the log.
+    assert_eq!(u64::from(ends[at - 1]), rank["end"].as_u64().unwrap());
+}
+
+#[test]
+fn a_page_asks_nothing_of_the_network_and_no_name_ends_its_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rank.events");
+    write(&path, 0);
+    let text = page(&[traced(&path), traced(&path)]);
+    for from_elsewhere in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!text.contains(from_elsewhere), "{from_elsewhere}");
+    }
+    assert_eq!(text.matches("</script>").count(), 2);
+    assert_eq!(data(&text).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_resumed_run_has_both_logs_of_a_rank_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("1.events"), dir.path().join("2.events"));
+    write(&first, 1);
+    write(&second, 1);
+    let mut trace = traced(&first);
+    trace.add(&mut Playback::open(&second).unwrap()).unwrap();
+    let data = data(&page(&[trace]));
+    let ranks = data[0]["ranks"].as_array().unwrap();
+    assert_eq!(ranks.len(), 1);
+    let begins = column(&ranks[0], "begins");
+    assert_eq!(begins.len() % 2, 0);
+    assert!(begins.is_sorted());
+}
