@@ -31,8 +31,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         for path in logs(path)? {
             let mut log = Playback::open(&path)?;
             trace.add(&mut log)?;
-            if log.truncated() {
-                eprintln!("{} was cut: the page shows what is before that", path.display());
+            if let Some(at) = log.cut_at() {
+                let path = path.display();
+                eprintln!("{path} was cut at byte {at}: the page shows what is before that");
             }
         }
         traces.push(trace);
