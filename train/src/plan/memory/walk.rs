@@ -89,8 +89,9 @@ impl Walk<'_> {
         // The lowest layer has not closed the slice's own yet.
         let accumulators = self.accumulators() + of.kv_gradient();
         self.most.kv_gradients = self.most.kv_gradients.max(accumulators);
-        let saved = self.here(whole - 1.0, chunk) + of.saved_attention();
-        self.note(saved, accumulators, of.attention_backward());
+        // What is left of its lowest layer; where that was made again, it is no longer what was saved.
+        let left = of.saved_attention() + of.attention_backward();
+        self.note(self.here(whole - 1.0, chunk), accumulators, left);
         self.kv -= of.kv_chunk() * of.chunk_layers(chunk);
     }
 
