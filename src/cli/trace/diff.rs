@@ -49,9 +49,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn print(args: &Args, changes: &[Change], counted: &[&Change]) {
     let threshold = args.threshold;
-    for change in changes.iter().filter(|change| change.owner.region.is_none()) {
-        println!("rank {}: {} at the peak", change.rank, numbers(change));
-    }
     match counted {
         [] => println!("nothing changed by more than {threshold} % of a rank's peak"),
         [_] => println!("1 change of more than {threshold} % of its rank's peak:"),
@@ -60,8 +57,7 @@ fn print(args: &Args, changes: &[Change], counted: &[&Change]) {
     for change in counted {
         println!("  {:<44}  rank {}  {}", name(change), change.rank, numbers(change));
     }
-    let below =
-        changes.iter().filter(|change| change.owner.region.is_some()).count() - counted.len();
+    let below = changes.len() - counted.len();
     if below > 0 {
         println!(
             "{below} smaller changes, or of messages, which depend on timing (--json has all)"
@@ -72,7 +68,8 @@ fn print(args: &Args, changes: &[Change], counted: &[&Change]) {
 /// Who changed: `transient, layer 3, matmul`.
 fn name(change: &Change) -> String {
     let owner = &change.owner;
-    let mut name = owner.region.unwrap_or("all").to_owned();
+    let Some(region) = owner.region else { return "all but messages".to_owned() };
+    let mut name = region.to_owned();
     if let Some(layer) = owner.layer {
         name += &format!(", layer {layer}");
     }

@@ -46,6 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     print_ranks(&all);
+    print_warnings(&all);
     // Of equals the first.
     let highest = all.iter().rev().max_by_key(|summary| summary.active_peak);
     if let Some((summary, peak)) = highest.and_then(|s| Some((s, s.peak.as_ref()?))) {
@@ -57,7 +58,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         print_sites(peak, args.top);
         print_plans(summary);
     }
-    print_warnings(&all);
     Ok(())
 }
 
@@ -212,32 +212,25 @@ fn print_plans(summary: &Summary) {
     }
 }
 
+/// What is out of the ordinary: requests refused, files cut, plans departed from.
 fn print_warnings(all: &[Summary]) {
-    println!();
     for s in all {
+        let (rank, file) = (s.rank, &s.file);
         for r in &s.refused {
-            let step = r.step.map_or(String::new(), |step| format!(", in step {step}"));
+            let step = r.step.map_or(String::new(), |step| format!("in step {step}, "));
+            let (bytes, op, site, after) = (bytes(r.bytes), &r.op, &r.site, r.seconds);
             println!(
-                "rank {}: no memory for {}, asked for by {} at {}{step}, after {:.3} s",
-                s.rank,
-                bytes(r.bytes),
-                r.op,
-                r.site,
-                r.seconds
+                "\nrank {rank}: no memory for {bytes}, {step}after {after:.3} s; asked for by {op} at {site}"
             );
         }
         if let Some(at) = s.cut_at {
             println!(
-                "rank {}: {} ends within a record, at byte {at}: the run was killed, or still writes",
-                s.rank, s.file
+                "\nrank {rank}: {file} ends within a record, at byte {at}: the run was killed, or still writes"
             );
         }
         if s.overflow_hits > 0 {
-            println!(
-                "rank {}: {} that no plan foresaw; see the overflow region",
-                s.rank,
-                plural(s.overflow_hits, "allocation")
-            );
+            let hits = plural(s.overflow_hits, "allocation");
+            println!("\nrank {rank}: {hits} that no plan foresaw went to the overflow region");
         }
     }
 }

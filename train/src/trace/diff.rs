@@ -20,7 +20,7 @@ pub struct Change {
     pub before: u64,
     /// And in the second.
     pub after: u64,
-    /// The difference, in percent of the rank's highest live bytes in the first run (in the second, if
+    /// The difference, in percent of all that the rank held at most in the first run (in the second, if
     /// the first has no such rank).
     pub percent: f64,
     /// Whether it depends on which rank waits for which, as messages do, and so differs between two
@@ -28,7 +28,8 @@ pub struct Change {
     pub is_timing: bool,
 }
 
-/// What peaks are compared of: all that a rank holds, a region, or an operation in a layer.
+/// What peaks are compared of: all that a rank holds apart from messages, a region, or an operation in a
+/// layer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Owner {
     /// The region's name; `None` for all together.
@@ -43,7 +44,7 @@ impl Owner {
     const ALL: Self = Self { region: None, layer: None, op: None };
 
     fn is_timing(&self) -> bool {
-        self.region.is_none_or(|region| region == Region::Comm.name())
+        self.region == Some(Region::Comm.name())
     }
 }
 
@@ -56,7 +57,7 @@ fn peaks(summaries: &[Summary]) -> BTreeMap<u32, BTreeMap<Owner, u64>> {
             let peak = peaks.entry(owner).or_default();
             *peak = (*peak).max(bytes);
         };
-        note(Owner::ALL, summary.active_peak);
+        note(Owner::ALL, summary.own_peak);
         for region in &summary.regions {
             note(Owner { region: Some(region.region), ..Owner::ALL }, region.active_peak);
         }

@@ -20,7 +20,7 @@ proptest! {
         let (watched, stats) = program::run(&choices, 3, &path);
         let mut log = Playback::open(&path).unwrap();
         let mut digests = Vec::new();
-        let mut active = 0u64;
+        let (mut active, mut own_peak) = (0u64, 0);
         while let Some(event) = log.next().unwrap() {
             match event.what {
                 What::Alloc(block) => active += block.bytes,
@@ -36,6 +36,8 @@ proptest! {
                 }
             }
             prop_assert_eq!(log.memory().active().current, active);
+            let messages = log.memory().region(Region::Comm).live().map(|held| held.block.bytes);
+            own_peak = own_peak.max(active - messages.sum::<u64>());
             let live = log.memory().live().map(|h| (h.block.region, h.block.offset, h.block.bytes));
             digests.push(digest(live));
         }
@@ -44,6 +46,7 @@ proptest! {
         let summary = Summary::of(&path).unwrap();
         prop_assert_eq!(summary.rank, 3);
         prop_assert_eq!(summary.active_peak, stats.total.active.peak);
+        prop_assert_eq!(summary.own_peak, own_peak);
         prop_assert_eq!(summary.reserved_peak, stats.total.reserved.peak);
         prop_assert_eq!(summary.in_flight_peak, stats.units_in_flight.peak);
         prop_assert_eq!(summary.overflow_hits, stats.overflow_hits);

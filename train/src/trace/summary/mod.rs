@@ -32,6 +32,9 @@ pub struct Summary {
     pub cut_at: Option<u64>,
     /// Most live bytes, over the whole log.
     pub active_peak: u64,
+    /// Most live bytes apart from messages, whose number depends on which rank waits for which: the same
+    /// in every run of one program.
+    pub own_peak: u64,
     /// Most committed bytes.
     pub reserved_peak: u64,
     /// Most units between forward and backward.

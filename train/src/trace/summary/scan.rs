@@ -14,6 +14,7 @@ pub(super) struct Scan {
     last: u64,
     allocations: u64,
     active_peak: u64,
+    own_peak: u64,
     /// How many events there were up to the one that brought the peak, that one included.
     highest: Option<u64>,
     refused: Vec<Refused>,
@@ -35,6 +36,8 @@ impl Scan {
                     self.active_peak = memory.active().current;
                     self.highest = Some(self.events);
                 }
+                let messages = memory.region(Region::Comm).active().current;
+                self.own_peak = self.own_peak.max(memory.active().current - messages);
                 self.units.place(&block);
                 self.holders.place(&block, log);
                 if let Some(step) = self.steps.last_mut() {
@@ -97,6 +100,7 @@ impl Scan {
             seconds: seconds(self.last),
             cut_at: log.cut_at(),
             active_peak: memory.active().peak,
+            own_peak: self.own_peak,
             reserved_peak: memory.reserved().peak,
             in_flight_peak: memory.units().peak,
             overflow_hits: memory.overflow_hits(),
