@@ -75,7 +75,7 @@ impl KvCache {
     /// slice's queries [attend to](Tensor::attend_to).
     ///
     /// # Errors
-    /// Out of memory, or the region that writes is one of [`recompute`](crate::recompute), which would
+    /// Out of memory, or the region that writes is one of [`recompute`](fn@crate::recompute), which would
     /// write again in backward.
     #[track_caller]
     pub fn write(&mut self, k: &Tensor, v: &Tensor) -> Result<KvPrefix> {
