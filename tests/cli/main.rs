@@ -5,6 +5,7 @@ mod data;
 mod disk;
 mod eval;
 mod exchange;
+mod export;
 mod folders;
 mod interrupted;
 mod memory;

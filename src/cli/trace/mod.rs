@@ -1,6 +1,7 @@
 //! `slimpipe trace`: memory event logs.
 
 mod diff;
+mod export;
 mod summary;
 mod view;
 
@@ -19,6 +20,8 @@ pub enum Trace {
     Diff(diff::Args),
     /// Show when memory was used, where and what for: a page for the browser.
     View(view::Args),
+    /// Write a run's memory event logs for other tools.
+    Export(export::Args),
 }
 
 /// Runs the subcommand.
@@ -27,6 +30,7 @@ pub fn run(trace: &Trace) -> anyhow::Result<ExitCode> {
         Trace::Summary(args) => summary::run(args).map(|()| ExitCode::SUCCESS),
         Trace::Diff(args) => diff::run(args),
         Trace::View(args) => view::run(args).map(|()| ExitCode::SUCCESS),
+        Trace::Export(args) => export::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 

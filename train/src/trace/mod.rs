@@ -21,6 +21,7 @@
 
 mod diff;
 mod error;
+pub mod export;
 mod files;
 mod playback;
 mod replay;

@@ -1,0 +1,67 @@
+//! `slimpipe trace export`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use slimpipe::train::trace::export::{Format, export};
+use slimpipe::train::trace::logs;
+
+/// Arguments of `trace export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run's folder, its memory.events, or one rank's log.
+    #[arg(value_name = "FILE")]
+    path: PathBuf,
+    /// What to write.
+    #[arg(long, value_name = "FORMAT")]
+    to: To,
+    /// The file to write it to.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum To {
+    /// A PyTorch snapshot, for pytorch.org/memory_viz and torch/cuda/_memory_viz.py.
+    MemoryViz,
+    /// A trace for ui.perfetto.dev.
+    Perfetto,
+    /// A table, an event a line.
+    Csv,
+    /// JSON objects, an event a line.
+    Jsonl,
+}
+
+/// Reads the logs and writes them.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let format = match args.to {
+        To::MemoryViz => Format::MemoryViz,
+        To::Perfetto => Format::Perfetto,
+        To::Csv => Format::Csv,
+        To::Jsonl => Format::Jsonl,
+    };
+    // Before the file is made: of what is no run, nothing is left.
+    let logs = logs(&args.path)?;
+    let out = args.out.display();
+    let file = File::create(&args.out).with_context(|| format!("cannot write {out}"))?;
+    let mut file = BufWriter::with_capacity(1 << 20, file);
+    let cuts = export(&logs, format, &mut file)
+        .and_then(|cuts| Ok(file.flush().map(|()| cuts)?))
+        .with_context(|| format!("{out} is not complete"))?;
+    for cut in cuts {
+        let (path, at) = (cut.path.display(), cut.at);
+        eprintln!("{path} was cut at byte {at}: {out} holds what is before that");
+    }
+    println!(
+        "wrote {out}: {}",
+        match args.to {
+            To::MemoryViz =>
+                "drop it on pytorch.org/memory_viz, or run torch/cuda/_memory_viz.py on it",
+            To::Perfetto => "open it in ui.perfetto.dev",
+            To::Csv | To::Jsonl => "an event a line",
+        }
+    );
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! `slimpipe trace export`.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::Scene;
+
+/// Lines of JSON, or one value.
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn exported(scene: &Scene, run: &str, to: &str) -> String {
+    scene.succeed(&format!("trace export {run} --to {to} --out {to}.out"));
+    scene.text(&format!("{to}.out"))
+}
+
+fn summary(scene: &Scene, run: &str) -> Vec<Value> {
+    json(&scene.succeed(&format!("trace summary {run} --json")))["logs"].as_array().unwrap().clone()
+}
+
+/// Reads a snapshot as Python does, and gives it back as JSON.
+const LOAD: &str =
+    "import json, pickle, sys; json.dump(pickle.load(open(sys.argv[1], 'rb')), sys.stdout)";
+
+fn snapshot(scene: &Scene, run: &str) -> Value {
+    scene.succeed(&format!("trace export {run} --to memory-viz --out snapshot.pickle"));
+    let mut python = Command::new("python3");
+    let told = python.args(["-c", LOAD]).arg(scene.path("snapshot.pickle")).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    serde_json::from_slice(&told.stdout).unwrap()
+}
+
+/// The highest bytes, and those in the end, that entries of these actions come to.
+fn sums(entries: &Value, more: &str, less: &str) -> (u64, u64) {
+    let (mut now, mut peak) = (0, 0);
+    for entry in entries.as_array().unwrap() {
+        let size = entry["size"].as_u64().unwrap();
+        match entry["action"].as_str().unwrap() {
+            action if action == more => now += size,
+            action if action == less => now -= size,
+            _ => {}
+        }
+        peak = peak.max(now);
+    }
+    (peak, now)
+}
+
+#[test]
+fn python_reads_a_snapshot_whose_totals_are_the_summarys() {
+    let scene = Scene::new();
+    scene.train("run", "memory.recompute=partial train.steps=2");
+    scene.succeed("train --resume run --set train.steps=3");
+    let snapshot = snapshot(&scene, "run");
+    let summary = summary(&scene, "run");
+    assert_eq!(snapshot["device_traces"].as_array().unwrap().len(), 2);
+    for rank in 0..2 {
+        let entries = &snapshot["device_traces"][rank];
+        let (active, active_left) = sums(entries, "alloc", "free_completed");
+        let (reserved, reserved_left) = sums(entries, "segment_map", "segment_unmap");
+        let highest = |figure: &str| {
+            let of_rank = summary.iter().filter(|log| log["rank"] == rank);
+            of_rank.map(|log| log[figure].as_u64().unwrap()).max().unwrap()
+        };
+        assert_eq!((active, reserved), (highest("active_peak"), highest("reserved_peak")));
+        let (mut total, mut live) = (0, 0);
+        for segment in snapshot["segments"].as_array().unwrap() {
+            if segment["device"] != rank {
+                continue;
+            }
+            let mut at = segment["address"].as_u64().unwrap();
+            let end = at + segment["total_size"].as_u64().unwrap();
+            for block in segment["blocks"].as_array().unwrap() {
+                assert_eq!(block["address"].as_u64(), Some(at));
+                let size = block["size"].as_u64().unwrap();
+                at += size;
+                live += if block["state"] == "active_allocated" { size } else { 0 };
+            }
+            // What JavaScript can count to.
+            assert!(at == end && end < 1 << 53);
+            total += segment["total_size"].as_u64().unwrap();
+        }
+        assert_eq!((total, live), (reserved_left, active_left));
+    }
+    let entries = snapshot["device_traces"][1].as_array().unwrap();
+    for (at, entry) in entries.iter().enumerate() {
+        if entry["action"] == "free_requested" {
+            assert_eq!(entries[at + 1]["action"], "free_completed");
+            assert_eq!(entries[at + 1]["addr"], entry["addr"]);
+        }
+    }
+    let named = |name: &str, category: &str| {
+        entries.iter().any(|entry| {
+            entry["frames"][0]["name"] == name
+                && entry["category"] == category
+                && entry["action"] == "alloc"
+        })
+    };
+    assert!(
+        named("mb0/slice3/chunk0/layer2/matmul", "slots")
+            || named("mb0/slice3/chunk0/layer2/matmul", "transient")
+    );
+    assert!(entries.iter().any(|entry| entry["category"] == "unknown"));
+    let file = entries.iter().filter_map(|entry| entry["frames"][0]["filename"].as_str());
+    assert!(file.clone().count() > 0 && file.into_iter().any(|file| file.ends_with("block.rs")));
+}
+
+#[test]
+fn csv_and_jsonl_hold_every_event_and_tell_the_same() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=2");
+    let (table, lines) = (exported(&scene, "run", "csv"), exported(&scene, "run", "jsonl"));
+    let mut rows = table.lines();
+    let head: Vec<&str> = rows.next().unwrap().split(',').collect();
+    let rows: Vec<&str> = rows.collect();
+    let lines: Vec<Value> = lines.lines().map(json).collect();
+    let counted: u64 =
+        summary(&scene, "run").iter().map(|log| log["events"].as_u64().unwrap()).sum();
+    assert_eq!((rows.len() as u64, lines.len() as u64), (counted, counted));
+    for (row, line) in rows.iter().zip(&lines) {
+        // Names of this run hold no commas.
+        let fields: Vec<&str> = row.split(',').collect();
+        assert_eq!(fields.len(), head.len(), "{row}");
+        for (name, field) in head.iter().zip(fields) {
+            let told = match &line[*name] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert_eq!(field, told, "{name} of {line}");
+        }
+        assert!(line.as_object().unwrap().keys().all(|key| head.contains(&&key[..])), "{line}");
+        assert_ne!(line["event"], "other");
+    }
+}
+
+#[test]
+fn a_perfetto_trace_has_the_summarys_peaks_as_counters_and_spans_that_close() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=2");
+    let trace = json(&exported(&scene, "run", "perfetto"));
+    let events = trace["traceEvents"].as_array().unwrap();
+    for log in summary(&scene, "run") {
+        let rank = &log["rank"];
+        let of_rank = || events.iter().filter(|event| &event["pid"] == rank);
+        let highest = |name: &str| {
+            let counter = of_rank().filter(|event| event["ph"] == "C" && event["name"] == name);
+            counter.map(|event| event["args"]["bytes"].as_u64().unwrap()).max()
+        };
+        assert_eq!(highest("active"), log["active_peak"].as_u64());
+        assert_eq!(highest("reserved"), log["reserved_peak"].as_u64());
+        for region in log["regions"].as_array().unwrap() {
+            let name = format!("active, {}", region["region"].as_str().unwrap());
+            assert_eq!(
+                highest(&name).unwrap_or(0),
+                region["active_peak"].as_u64().unwrap(),
+                "{name}"
+            );
+        }
+        let (mut open, mut spans, mut time) = (0, 0, 0.0);
+        for event in of_rank().filter(|event| event["ph"] != "M") {
+            let at = event["ts"].as_f64().unwrap();
+            assert!(at >= time);
+            time = at;
+            match event["ph"].as_str().unwrap() {
+                "B" => (open, spans) = (open + 1, spans + 1),
+                "E" => open -= 1,
+                _ => {}
+            }
+            assert!((0..=1).contains(&open));
+        }
+        // Two steps of one microbatch of four slices, forward and backward.
+        assert_eq!((open, spans), (0, 16));
+    }
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused() {
+    let scene = Scene::new();
+    for (path, told) in [("none", "no such file"), ("tiny.toml", "not a memory event log")] {
+        scene.refuse(&format!("trace export {path} --to csv --out t.csv"), &[path, told]);
+    }
+    scene.train("run", "train.steps=1");
+    scene.refuse("trace export run --to csv --out none/t.csv", &["cannot write none/t.csv"]);
+    scene.refuse("trace export run --to svg --out t", &["memory-viz", "perfetto", "csv", "jsonl"]);
+}
