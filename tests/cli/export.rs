@@ -170,8 +170,8 @@ fn a_perfetto_trace_has_the_summarys_peaks_as_counters_and_spans_that_close() {
             }
             assert!((0..=1).contains(&open));
         }
-        // Two steps of one microbatch of four slices, forward and backward.
-        assert_eq!((open, spans), (0, 16));
+        // Two steps of two microbatches of four slices, forward and backward.
+        assert_eq!((open, spans), (0, 32));
     }
 }
 

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, file);
     let cuts = export(&logs, format, &mut file)
         .and_then(|cuts| Ok(file.flush().map(|()| cuts)?))
-        .with_context(|| format!("{out} is not complete"))?;
+        .map_err(|error| anyhow::anyhow!("{error} ({out} is not complete)"))?;
     for cut in cuts {
         let (path, at) = (cut.path.display(), cut.at);
         eprintln!("{path} was cut at byte {at}: {out} holds what is before that");
