@@ -183,5 +183,7 @@ fn what_cannot_be_exported_is_refused() {
     }
     scene.train("run", "train.steps=1");
     scene.refuse("trace export run --to csv --out none/t.csv", &["cannot write none/t.csv"]);
-    scene.refuse("trace export run --to svg --out t", &["memory-viz", "perfetto", "csv", "jsonl"]);
+    let outcome = scene.run("trace export run --to svg --out t");
+    assert_eq!(outcome.code, Some(2));
+    assert!(outcome.err.contains("memory-viz, perfetto, csv, jsonl"), "{}", outcome.err);
 }

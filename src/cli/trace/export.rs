@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use slimpipe::train::trace::export::{Format, export};
-use slimpipe::train::trace::logs;
+use slimpipe::train::trace::{Playback, logs};
 
 /// Arguments of `trace export`.
 #[derive(clap::Args)]
@@ -44,6 +44,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     // Before the file is made: of what is no run, nothing is left.
     let logs = logs(&args.path)?;
+    for log in &logs {
+        Playback::open(log)?;
+    }
     let out = args.out.display();
     let file = File::create(&args.out).with_context(|| format!("cannot write {out}"))?;
     let mut file = BufWriter::with_capacity(1 << 20, file);
