@@ -4,3 +4,4 @@
 //! never by the number of threads, so that results are bitwise independent of the thread count.
 
 pub mod cpu;
+pub mod cuda;

@@ -1,0 +1,150 @@
+//! From a kernel's text to an image that the driver loads.
+//!
+//! A [`Variant`] is a [`Source`] with compile-time constants. [`image`] takes what the [`Cache`] on disk has,
+//! or has NVRTC compile it; where there is no NVRTC it looks into a folder of stored images.
+
+mod cache;
+pub mod locate;
+mod nvrtc;
+mod source;
+mod variant;
+
+use std::fmt;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+pub use cache::{Cache, Key};
+pub use nvrtc::{Compiled, Compiler};
+#[allow(unused_imports, reason = "until the first launcher")]
+pub(super) use source::source;
+pub use source::{HEADERS, Source};
+pub use variant::{Define, Expects, Variant};
+
+use super::Version;
+use super::error::{CudaError, Result};
+
+/// What an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ImageKind {
+    /// Machine code.
+    Cubin,
+    /// Assembly text, which a driver compiles when it loads it.
+    Ptx,
+}
+
+/// What was chosen with [`ImageKind::choose`]: 0 is nothing.
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+impl ImageKind {
+    /// The kind that this process loads: the one [chosen](ImageKind::choose), or the one named in
+    /// `SLIMPIPE_KERNEL_IMAGE` (`cubin` or `ptx`), or machine code.
+    pub fn current() -> Self {
+        match CHOSEN.load(Ordering::Relaxed) {
+            1 => Self::Cubin,
+            2 => Self::Ptx,
+            _ => match std::env::var("SLIMPIPE_KERNEL_IMAGE").as_deref() {
+                Ok("ptx") => Self::Ptx,
+                _ => Self::Cubin,
+            },
+        }
+    }
+
+    /// Has this process load images of this kind, whatever the environment says.
+    pub fn choose(self) {
+        CHOSEN.store(if self == Self::Cubin { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Cubin => "cubin",
+            Self::Ptx => "ptx",
+        }
+    }
+}
+
+/// A compiled source.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    /// What it is.
+    pub kind: ImageKind,
+    /// Its bytes; PTX ends with a zero.
+    pub bytes: Vec<u8>,
+    /// What the compiler said: registers, spills, warnings.
+    pub log: String,
+    /// The compiler's version.
+    pub compiler: Version,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, bytes, compiler, .. } = self;
+        write!(f, "Image({kind:?}, {} bytes, by NVRTC {compiler})", bytes.len())
+    }
+}
+
+impl Image {
+    fn new(kind: ImageKind, compiled: Compiled, compiler: Version) -> Self {
+        let Compiled { cubin, mut ptx, log } = compiled;
+        let bytes = match kind {
+            ImageKind::Cubin => cubin,
+            ImageKind::Ptx => {
+                ptx.push(0);
+                ptx
+            }
+        };
+        Self { kind, bytes, log, compiler }
+    }
+}
+
+/// The image of a variant, for a driver that supports CUDA `newest`.
+///
+/// # Errors
+/// It does not compile, or there is no compiler and no stored image.
+pub fn image(variant: &Variant, newest: Version) -> Result<Image> {
+    let kind = ImageKind::current();
+    let cache = Cache::of_user();
+    match Compiler::find(Some(newest)) {
+        Ok(compiler) => compile(variant, kind, compiler, cache.as_ref()),
+        Err(looked) => match stored(variant, kind)? {
+            Some(image) => Ok(image),
+            None => Err(CudaError::NoCompiler { kernel: variant.to_string(), looked }),
+        },
+    }
+}
+
+/// The image of a variant from `cache`, or compiled and put there.
+///
+/// # Errors
+/// It does not compile.
+pub fn compile(
+    variant: &Variant,
+    kind: ImageKind,
+    compiler: &Compiler,
+    cache: Option<&Cache>,
+) -> Result<Image> {
+    let key = Key::new(variant, kind, Some(compiler.version()))?;
+    if let Some(image) = cache.and_then(|cache| cache.get(&key)) {
+        return Ok(image);
+    }
+    let image = Image::new(kind, compiler.compile(variant)?, compiler.version());
+    if let Some(cache) = cache
+        && let Err(error) = cache.put(&key, &image)
+    {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            eprintln!(
+                "warning: compiled kernels cannot be kept in {}: {error}; each run compiles them again (SLIMPIPE_KERNEL_CACHE names another folder)",
+                cache.folder().display()
+            );
+        });
+    }
+    Ok(image)
+}
+
+/// The image of a variant from the folder in `SLIMPIPE_KERNEL_PACK`.
+fn stored(variant: &Variant, kind: ImageKind) -> Result<Option<Image>> {
+    let Some(folder) = std::env::var_os("SLIMPIPE_KERNEL_PACK").filter(|f| !f.is_empty()) else {
+        return Ok(None);
+    };
+    Ok(Cache::new(folder).get(&Key::new(variant, kind, None)?))
+}
