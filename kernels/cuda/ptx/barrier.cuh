@@ -1,0 +1,12 @@
+// Named barriers of a block. Barrier 0 is __syncthreads().
+#pragma once
+#include "ptx/types.cuh"
+
+namespace barrier {
+
+// Waits for `threads` threads at barrier `id`.
+DEVICE void sync(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+}  // namespace barrier
