@@ -34,7 +34,8 @@ fn sharing_attention_shrinks_the_bubble_with_and_without_waits() {
         found["bubble_over_work"].as_f64().unwrap()
     };
     let (off, waiting) = (bubble(""), bubble("--exchange paper --layers 3"));
-    let (paper, balanced) = (bubble("--exchange paper"), bubble("--exchange balanced"));
+    let [paper, balanced] =
+        ["paper", "balanced"].map(|how| bubble(&format!("--exchange {how} --layers 0")));
     assert!(
         balanced < paper && paper < waiting && waiting < off,
         "{balanced} {paper} {waiting} {off}"

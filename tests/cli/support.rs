@@ -109,6 +109,32 @@ impl Scene {
         self.succeed(&format!("train --config tiny.toml --out {run} {}", set(settings)))
     }
 
+    /// Trains under every one of `layouts` (a name and its settings) with the settings `more` too, and
+    /// expects losses and clipped gradient norms of all to be those of the first, tied or not.
+    pub fn expect_the_same_training(&self, layouts: &[(&str, &str)], more: &str) {
+        for tied in [false, true] {
+            let run = |name: &str| format!("{name}-{tied}");
+            for (name, layout) in layouts {
+                // So small a norm that every step is clipped.
+                let recipe = "train.clip_norm=0.05 train.lr=0.01 train.steps=6";
+                let settings = format!("{recipe} model.tie_word_embeddings={tied} {more} {layout}");
+                self.train(&run(name), &settings);
+            }
+            let expected = self.metrics(&run(layouts[0].0));
+            for (name, _) in &layouts[1..] {
+                for (step, expected) in self.metrics(&run(name)).into_iter().zip(&expected) {
+                    assert!(expected.grad_norm > 0.05);
+                    for (found, expected) in
+                        [(step.loss, expected.loss), (step.grad_norm, expected.grad_norm)]
+                    {
+                        let off = (found / expected - 1.0).abs();
+                        assert!(off < 1e-5, "{name}, tied {tied}, step {}: {off:.1e}", step.step);
+                    }
+                }
+            }
+        }
+    }
+
     /// Runs a command that is to be refused: exit code 2, one paragraph that has all of `expected`,
     /// and not a file more, less or changed.
     pub fn refuse(&self, words: &str, expected: &[&str]) {

@@ -2,6 +2,7 @@
 
 use crate::support::{Layout, Setup, run};
 use slimpipe::allocator::Region;
+use slimpipe::pipeline::comm::{Axis, Mesh};
 use slimpipe::prelude::*;
 use slimpipe::train::config::Precision;
 use slimpipe::train::model::Recompute;
@@ -20,7 +21,7 @@ fn setup(layers: usize) -> Setup {
 
 fn planned(setup: &Setup, layout: Layout) -> (Workload, plan::Setup) {
     let model = Model { name: "tiny".to_owned(), dense: setup.model.clone(), experts: None };
-    let (batch, gpus) = (layout.microbatches, layout.ranks);
+    let (batch, gpus) = (layout.data * layout.microbatches, layout.data * layout.ranks);
     let dtype = if layout.dtype == DType::F32 { Precision::F32 } else { Precision::Bf16 };
     let work = Workload { model, context: setup.seq_len as u64, batch, gpus, dtype };
     let dealt = plan::Layout {
@@ -28,7 +29,7 @@ fn planned(setup: &Setup, layout: Layout) -> (Workload, plan::Setup) {
         context: 1,
         pipeline: layout.ranks,
         expert: 1,
-        data: 1,
+        data: layout.data,
         slices: layout.slices,
         chunks: layout.chunks,
     };
@@ -43,8 +44,9 @@ fn planned(setup: &Setup, layout: Layout) -> (Workload, plan::Setup) {
 fn check(layers: usize, layout: Layout) {
     let setup = setup(layers);
     let (work, dealt) = planned(&setup, layout);
-    for (rank, (stats, _)) in run(&setup, layout).unwrap().memory.iter().enumerate() {
-        let plan = of_rank(&work, &dealt, rank as u32).unwrap();
+    let mesh = Mesh::new(layout.data, layout.ranks);
+    for (rank, (stats, _)) in (0..).zip(&run(&setup, layout).unwrap().memory) {
+        let plan = of_rank(&work, &dealt, mesh.coordinate(rank, Axis::Pipeline)).unwrap();
         let is = |what: &str, planned: f64, peak: u64, within: f64| {
             let off = planned / peak as f64 - 1.0;
             assert!(
@@ -105,6 +107,19 @@ fn so_do_ranks_that_share_attention_and_vocabulary_or_offload() {
                 let layout = Layout { exchange, vocabulary, offload, ..plain };
                 check(layers, layout);
             }
+        }
+    }
+}
+
+#[test]
+fn so_do_data_ranks_that_share_optimizer_state() {
+    for (data, p, n, m, v, layers) in [(2, 1, 4, 1, 1, 8), (2, 2, 4, 2, 2, 8), (4, 2, 4, 1, 1, 12)]
+    {
+        for (dtype, vocabulary) in
+            BOTH.into_iter().flat_map(|dtype| [(dtype, false), (dtype, true)])
+        {
+            let plain = Layout::slimpipe(p, n, m, v);
+            check(layers, Layout { data, dtype, vocabulary: vocabulary && p > 1, ..plain });
         }
     }
 }

@@ -1,17 +1,15 @@
 //! `slimpipe bench memory`: what recompute and offload save, and what they cost.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use serde_json::json;
 use slimpipe::prelude::*;
 use slimpipe::train::Config;
 use slimpipe::train::data::Tokens;
-use slimpipe::train::metrics::StepMetrics;
 use slimpipe::train::model::Recompute;
-use slimpipe::train::trainer::{self, Observer, RankSummary};
+use slimpipe::train::trainer::{self, RankSummary};
 
-use super::{Size, median};
+use super::{Record, Size, median};
 
 /// Arguments of `bench memory`.
 #[derive(clap::Args)]
@@ -42,17 +40,6 @@ const MODES: [(Recompute, f64); 7] = [
     (Recompute::Partial, 1.0),
     (Recompute::Full, 1.0),
 ];
-
-#[derive(Default)]
-struct Record(Mutex<Vec<StepMetrics>>);
-
-impl Observer for Record {
-    fn step(&self, metrics: &StepMetrics) {
-        if let Ok(mut steps) = self.0.lock() {
-            steps.push(metrics.clone());
-        }
-    }
-}
 
 /// The trainer's own settings, for a model whose activations are most of its memory.
 fn config(args: &Args) -> Config {
@@ -94,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             (config.memory.recompute, config.memory.offload) = (recompute, offload);
             let record = Record::default();
             let mut summary = trainer::train(&config.resolve()?, &tokens, None, &record)?;
-            let steps = record.0.into_inner().unwrap_or_default();
+            let steps = record.steps();
             row.memory = summary.ranks.swap_remove(0);
             row.rates.extend(steps.last().map(|step| step.tokens_per_second));
             row.losses.extend(steps.iter().map(|step| step.loss.to_bits()));

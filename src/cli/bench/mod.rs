@@ -7,7 +7,11 @@ mod reach;
 mod simulate;
 mod train;
 
+use std::sync::Mutex;
+
 use slimpipe::prelude::*;
+use slimpipe::train::metrics::StepMetrics;
+use slimpipe::train::trainer::Observer;
 
 /// What can be measured.
 #[derive(clap::Subcommand)]
@@ -62,6 +66,25 @@ impl Size {
         );
         kind.expect_executed().map_err(|error| anyhow::anyhow!("--schedule: {error}"))?;
         Ok(Schedule::new(kind, ranks, self.slices, self.microbatches, self.chunks)?)
+    }
+}
+
+/// The metrics of every step of a run.
+#[derive(Default)]
+struct Record(Mutex<Vec<StepMetrics>>);
+
+impl Record {
+    /// What was noted, in the order of steps.
+    fn steps(self) -> Vec<StepMetrics> {
+        self.0.into_inner().unwrap_or_default()
+    }
+}
+
+impl Observer for Record {
+    fn step(&self, metrics: &StepMetrics) {
+        if let Ok(mut steps) = self.0.lock() {
+            steps.push(metrics.clone());
+        }
     }
 }
 

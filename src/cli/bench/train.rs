@@ -1,17 +1,14 @@
 //! `slimpipe bench train`: the trainer's own code on random tokens.
 
-use std::sync::Mutex;
-
 use serde_json::json;
 use slimpipe::runtime::random::Random;
 use slimpipe::train::Config;
 use slimpipe::train::config::Precision;
 use slimpipe::train::data::Tokens;
 use slimpipe::train::flops::FlopsPerToken;
-use slimpipe::train::metrics::StepMetrics;
-use slimpipe::train::trainer::{self, Observer};
+use slimpipe::train::trainer;
 
-use super::median;
+use super::{Record, median};
 use crate::cli::process::{peak_rss_mib, rss_mib};
 
 /// Arguments of `bench train`.
@@ -58,17 +55,6 @@ pub struct Args {
     compile: bool,
 }
 
-#[derive(Default)]
-struct Record(Mutex<Vec<StepMetrics>>);
-
-impl Observer for Record {
-    fn step(&self, metrics: &StepMetrics) {
-        if let Ok(mut steps) = self.0.lock() {
-            steps.push(metrics.clone());
-        }
-    }
-}
-
 /// Measures, and prints the keys of the PyTorch script.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(
@@ -99,7 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let before = rss_mib();
     let record = Record::default();
     let summary = trainer::train(&job, &tokens, None, &record)?;
-    let steps = record.0.into_inner().unwrap_or_default();
+    let steps = record.steps();
     let rate = median(steps.iter().skip(1).map(|step| step.tokens_per_second).collect());
     let flops = FlopsPerToken::of(&job.model, args.seq).causal;
     let mib = |bytes: u64| (bytes as f64 / 1048576.0).round();

@@ -41,7 +41,7 @@ impl Job {
             forward: time(args.forward, |run| run.forward, 1.0),
             backward: time(args.backward, |run| run.backward, 2.0),
             attention: args.attention.unwrap_or(0.0),
-            layers: args.layers.map(|layers| layers.get()),
+            layers: (args.layers > 0).then_some(args.layers),
             projections: PROJECTIONS,
         };
         let schedule = schedule.with_exchange(args.exchange)?.with_vocabulary(args.vocabulary)?;

@@ -3,7 +3,6 @@
 mod draw;
 mod job;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -48,10 +47,10 @@ pub struct Args {
     /// much.
     #[arg(long, value_name = "TIME", value_parser = time)]
     attention: Option<f64>,
-    /// Layers of a unit, in each of which ranks that share attention wait for each other; without, the
+    /// Layers of a unit, in each of which ranks that share attention wait for each other; with 0 the
     /// loads alone count.
-    #[arg(long, value_name = "N", requires = "attention")]
-    layers: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    layers: usize,
     /// Simulate these schedules too, separated by commas: the same work, in as many slices and chunks
     /// as they can take.
     #[arg(long, value_name = "SCHEDULES", value_delimiter = ',')]
