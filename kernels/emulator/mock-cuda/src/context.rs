@@ -1,0 +1,286 @@
+//! Contexts: one per device, shared by all who retain it.
+
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, ThreadId},
+};
+
+use cudarc::driver::sys::{CUcontext, CUresult, CUstream};
+use slimpipe_mock_protocol::handles::Handles;
+
+use crate::{
+    fault::Fault,
+    memory,
+    settings::{self, MOST_DEVICES},
+    stream::{Body, Kind, Moment, Stream},
+};
+
+/// Streams by handle, except the default ones, whose handles are small numbers.
+pub static STREAMS: Handles<Stream> = Handles::new();
+
+/// Contexts by handle.
+pub static CONTEXTS: Handles<Context> = Handles::new();
+
+/// A device's primary context.
+pub struct Context {
+    /// The device's ordinal.
+    pub device: usize,
+    handle: OnceLock<usize>,
+    fault: OnceLock<Fault>,
+    destroyed: AtomicBool,
+    streams: Mutex<Streams>,
+    created: AtomicU64,
+}
+
+#[derive(Default)]
+struct Streams {
+    legacy: Option<Arc<Stream>>,
+    per_thread: HashMap<ThreadId, Arc<Stream>>,
+    created: Vec<Arc<Stream>>,
+}
+
+impl Streams {
+    fn all(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.legacy.iter().chain(self.per_thread.values()).chain(&self.created)
+    }
+}
+
+impl Context {
+    fn new(device: usize) -> Arc<Context> {
+        let context = Arc::new(Context {
+            device,
+            handle: OnceLock::new(),
+            fault: OnceLock::new(),
+            destroyed: AtomicBool::new(false),
+            streams: Mutex::default(),
+            created: AtomicU64::new(0),
+        });
+        let handle: CUcontext = CONTEXTS.add(context.clone());
+        context.handle.get_or_init(|| handle as usize);
+        context
+    }
+
+    /// What callers call it.
+    pub fn handle(&self) -> CUcontext {
+        self.handle.get().copied().unwrap_or_default() as CUcontext
+    }
+
+    /// Why the context has failed, if it has.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
+    }
+
+    /// Notes what went wrong first. What comes after is a consequence, and what happens to work that
+    /// was left when the context was destroyed is nobody's concern.
+    pub fn fail(&self, fault: Fault) {
+        let text = format!("mock CUDA driver: device {}: {}", self.device, fault.text);
+        if !self.is_destroyed() && self.fault.set(fault).is_ok() {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Whether operations still have an effect.
+    pub fn is_alive(&self) -> bool {
+        self.fault().is_none() && !self.is_destroyed()
+    }
+
+    fn is_destroyed(&self) -> bool {
+        self.destroyed.load(Ordering::Acquire)
+    }
+
+    /// An error if the context has failed: such a context answers nothing else.
+    ///
+    /// # Errors
+    /// The code of the fault.
+    pub fn check(&self) -> Result<(), CUresult> {
+        self.fault().map_or(Ok(()), |fault| Err(fault.code))
+    }
+
+    /// Creates a stream.
+    pub fn new_stream(self: &Arc<Self>, kind: Kind, priority: i32) -> Arc<Stream> {
+        let ordinal = self.created.fetch_add(1, Ordering::Relaxed);
+        Stream::new(Arc::downgrade(self), kind, priority, ordinal)
+    }
+
+    /// The stream of a handle: 0 and 1 are the default stream, 2 is the calling thread's own.
+    ///
+    /// # Errors
+    /// A handle that is none, or one of another context.
+    pub fn stream(self: &Arc<Self>, handle: CUstream) -> Result<Arc<Stream>, CUresult> {
+        let mut streams = self.streams();
+        match handle as usize {
+            0 | 1 => {
+                let new = || self.new_stream(Kind::Legacy, 0);
+                Ok(streams.legacy.get_or_insert_with(new).clone())
+            }
+            2 => {
+                let new = || self.new_stream(Kind::Blocking, 0);
+                Ok(streams.per_thread.entry(thread::current().id()).or_insert_with(new).clone())
+            }
+            _ => STREAMS.get(handle).ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE),
+        }
+    }
+
+    /// Creates a stream and gives it a handle.
+    pub fn open_stream(self: &Arc<Self>, kind: Kind, priority: i32) -> CUstream {
+        let stream = self.new_stream(kind, priority);
+        let mut streams = self.streams();
+        streams.created.retain(|stream| !stream.is_over());
+        streams.created.push(stream.clone());
+        STREAMS.add(stream)
+    }
+
+    /// Puts an operation on a stream, in the order that the default stream's rules ask for.
+    pub fn submit(
+        &self,
+        stream: &Arc<Stream>,
+        name: impl Into<Cow<'static, str>>,
+        mut after: Vec<Moment>,
+        body: Body,
+    ) -> Moment {
+        // The lock makes two submissions that must wait for each other see each other.
+        let streams = self.streams();
+        match stream.kind {
+            Kind::NonBlocking => drop(streams),
+            Kind::Blocking => after.extend(streams.legacy.iter().map(Stream::now)),
+            Kind::Legacy => {
+                let blocking = streams.all().filter(|other| other.kind == Kind::Blocking);
+                after.extend(blocking.map(Stream::now));
+            }
+        }
+        stream.push(name.into(), after, body)
+    }
+
+    /// Waits on the host for everything in the context.
+    ///
+    /// # Errors
+    /// The code of the fault, if the context fails or has failed.
+    pub fn synchronise(&self) -> Result<(), CUresult> {
+        let moments = self.streams().all().map(Stream::now).collect::<Vec<_>>();
+        moments.iter().for_each(Moment::wait_on_host);
+        self.check()
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn destroy(&self) {
+        self.destroyed.store(true, Ordering::Release);
+        CONTEXTS.remove(self.handle());
+        self.streams().all().for_each(|stream| stream.close());
+        memory::device::free_all(self.device);
+    }
+}
+
+/// A device's primary context and how often it was retained.
+#[derive(Default)]
+struct Primary {
+    retained: u32,
+    context: Option<Arc<Context>>,
+}
+
+static PRIMARIES: [Mutex<Primary>; MOST_DEVICES] =
+    [const { Mutex::new(Primary { retained: 0, context: None }) }; MOST_DEVICES];
+
+fn primary(device: usize) -> MutexGuard<'static, Primary> {
+    PRIMARIES[device].lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Retains a device's primary context, creating it if nobody has.
+pub fn retain(device: usize) -> Arc<Context> {
+    let mut primary = primary(device);
+    primary.retained += 1;
+    primary.context.get_or_insert_with(|| Context::new(device)).clone()
+}
+
+/// Releases a device's primary context; the last release destroys it.
+///
+/// # Errors
+/// A context that was not retained.
+pub fn release(device: usize) -> Result<(), CUresult> {
+    let mut primary = primary(device);
+    if primary.retained == 0 {
+        return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+    }
+    primary.retained -= 1;
+    if primary.retained == 0
+        && let Some(context) = primary.context.take()
+    {
+        context.destroy();
+    }
+    Ok(())
+}
+
+/// Destroys a device's primary context whoever retained it.
+pub fn reset(device: usize) {
+    let context = {
+        let mut primary = primary(device);
+        primary.retained = 0;
+        primary.context.take()
+    };
+    if let Some(context) = context {
+        context.destroy();
+    }
+}
+
+/// A device's primary context, if somebody retains it.
+pub fn active(device: usize) -> Option<Arc<Context>> {
+    primary(device).context.clone()
+}
+
+/// The first fault on any device, as text.
+pub fn first_fault() -> Option<String> {
+    (0..MOST_DEVICES).find_map(|device| {
+        let context = active(device)?;
+        context.fault().map(|fault| format!("device {device}: {}", fault.text))
+    })
+}
+
+thread_local! {
+    /// The contexts that this thread has pushed; the last is current.
+    static CURRENT: RefCell<Vec<Option<Arc<Context>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes a context, or none, current on this thread in place of the one that is.
+pub fn set_current(context: Option<Arc<Context>>) {
+    CURRENT.with_borrow_mut(|stack| {
+        stack.pop();
+        stack.push(context);
+    });
+}
+
+/// Makes a context current on this thread until it is popped.
+pub fn push_current(context: Arc<Context>) {
+    CURRENT.with_borrow_mut(|stack| stack.push(Some(context)));
+}
+
+/// Undoes the last push.
+pub fn pop_current() -> Option<Arc<Context>> {
+    CURRENT.with_borrow_mut(|stack| stack.pop().flatten())
+}
+
+/// The context that is current on this thread, failed or not.
+pub fn peek_current() -> Option<Arc<Context>> {
+    CURRENT.with_borrow(|stack| stack.last().cloned().flatten())
+}
+
+/// The context that is current on this thread, fit for work.
+///
+/// # Errors
+/// No context, one that was destroyed, or one that has failed.
+pub fn current() -> Result<Arc<Context>, CUresult> {
+    settings::check().map_err(|_| CUresult::CUDA_ERROR_NOT_INITIALIZED)?;
+    let context = peek_current().ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)?;
+    if context.is_destroyed() {
+        return Err(CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    }
+    context.check()?;
+    Ok(context)
+}

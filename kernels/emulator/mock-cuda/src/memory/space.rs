@@ -1,0 +1,175 @@
+//! The address space that devices and host share: which addresses are mapped, to what, for whom.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use super::{pages::Pages, pool::Pool};
+use crate::settings::MOST_DEVICES;
+
+/// How an address came to be mapped.
+#[derive(Clone)]
+pub enum Origin {
+    /// `cuMemAlloc` and its like, from a pool if it was stream-ordered.
+    Allocation(Option<Arc<Pool>>),
+    /// `cuMemMap` into a reserved range.
+    Virtual,
+    /// Pinned host memory that the driver allocated.
+    Pinned,
+    /// The program's own memory, registered.
+    Registered,
+}
+
+/// Which devices may access a mapping, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access(u32);
+
+impl Access {
+    /// Every device, as for pinned host memory.
+    pub const ALL: Access = Access((1 << MOST_DEVICES) - 1);
+
+    /// One device.
+    pub fn of(device: usize) -> Access {
+        Access(1 << device)
+    }
+
+    /// With or without `device`.
+    pub fn with(self, device: usize, allowed: bool) -> Access {
+        if allowed { Access(self.0 | 1 << device) } else { Access(self.0 & !(1 << device)) }
+    }
+
+    /// Whether `device` is among them.
+    pub fn allows(self, device: usize) -> bool {
+        self.0 & (1 << device) != 0
+    }
+}
+
+/// A piece of the address space with memory behind it.
+#[derive(Clone)]
+pub struct Mapping {
+    /// Length.
+    pub bytes: usize,
+    /// Where its first byte lies in this process.
+    pub host: usize,
+    /// Keeps what lies there; the program's own memory is kept by nobody.
+    pub pages: Option<Arc<Pages>>,
+    /// How it came about.
+    pub origin: Origin,
+    /// Who may access it.
+    pub access: Access,
+}
+
+impl Mapping {
+    /// The device whose memory it is; none for host memory.
+    pub fn device(&self) -> Option<usize> {
+        self.pages.as_ref().and_then(|pages| pages.device())
+    }
+}
+
+/// A part of an access that lies in one mapping.
+pub struct Segment {
+    /// Where it lies in this process.
+    pub host: usize,
+    /// Length.
+    pub bytes: usize,
+    /// Keeps it while it is used.
+    _pages: Option<Arc<Pages>>,
+}
+
+type Table = BTreeMap<u64, Mapping>;
+
+static TABLE: RwLock<Table> = RwLock::new(BTreeMap::new());
+
+fn table() -> RwLockReadGuard<'static, Table> {
+    TABLE.read().unwrap_or_else(|e| e.into_inner())
+}
+
+fn table_mut() -> RwLockWriteGuard<'static, Table> {
+    TABLE.write().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Whether something is mapped in `address..address + bytes`.
+pub fn overlaps(address: u64, bytes: usize) -> bool {
+    let end = address.saturating_add(bytes as u64);
+    let table = table();
+    let below = table.range(..end).next_back();
+    below.is_some_and(|(base, mapping)| base + mapping.bytes as u64 > address)
+}
+
+/// Maps addresses that are not mapped.
+pub fn map(address: u64, mapping: Mapping) {
+    table_mut().insert(address, mapping);
+}
+
+/// Takes away the mapping that begins at `address`, if `fits` it.
+pub fn unmap(address: u64, fits: impl FnOnce(&Mapping) -> bool) -> Option<Mapping> {
+    let mut table = table_mut();
+    table.get(&address).filter(|mapping| fits(mapping))?;
+    table.remove(&address)
+}
+
+/// Changes who may access the mappings that begin at `bases`.
+pub fn set_access(bases: &[u64], change: impl Fn(Access) -> Access) {
+    let mut table = table_mut();
+    for base in bases {
+        if let Some(mapping) = table.get_mut(base) {
+            mapping.access = change(mapping.access);
+        }
+    }
+}
+
+/// Beginnings of the mappings that fill `address..address + bytes` without a gap and without
+/// sticking out; none if they do not.
+pub fn tiling(address: u64, bytes: usize) -> Option<Vec<u64>> {
+    let end = address.checked_add(bytes as u64)?;
+    let mut bases = Vec::new();
+    let mut at = address;
+    for (base, mapping) in table().range(address..end) {
+        if *base != at {
+            return None;
+        }
+        bases.push(*base);
+        at += mapping.bytes as u64;
+    }
+    (at == end).then_some(bases)
+}
+
+/// The mapping that holds `address`, with its beginning.
+pub fn find(address: u64) -> Option<(u64, Mapping)> {
+    let table = table();
+    let (base, mapping) = table.range(..=address).next_back()?;
+    (address - base < mapping.bytes as u64).then(|| (*base, mapping.clone()))
+}
+
+/// Beginnings of all mappings that `wanted` picks.
+pub fn all(wanted: impl Fn(&Mapping) -> bool) -> Vec<u64> {
+    table().iter().filter(|(_, mapping)| wanted(mapping)).map(|(base, _)| *base).collect()
+}
+
+/// The memory behind `address..address + bytes`, which may lie in several mappings.
+///
+/// # Errors
+/// The first address without memory that anybody may access.
+pub fn segments(address: u64, bytes: usize) -> Result<Vec<Segment>, u64> {
+    let table = table();
+    let end = address.checked_add(bytes as u64).ok_or(address)?;
+    let mut segments = Vec::new();
+    let mut at = address;
+    let first = table.range(..=at).next_back().map_or(at, |(base, _)| *base);
+    let mut mappings = table.range((Bound::Included(first), Bound::Excluded(end)));
+    while at < end {
+        let (base, mapping) = mappings.next().ok_or(at)?;
+        let offset = at.checked_sub(*base).ok_or(at)?;
+        let left = (mapping.bytes as u64).checked_sub(offset).filter(|n| *n > 0).ok_or(at)?;
+        if mapping.access == Access::default() {
+            return Err(at);
+        }
+        let bytes = left.min(end - at) as usize;
+        let host = mapping.host + offset as usize;
+        segments.push(Segment { host, bytes, _pages: mapping.pages.clone() });
+        at += bytes as u64;
+    }
+    Ok(segments)
+}

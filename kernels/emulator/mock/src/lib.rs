@@ -1,0 +1,49 @@
+//! Runs a test on the mock CUDA driver, through an unmodified cudarc.
+//!
+//! ```no_run
+//! let mock = slimpipe_mock::driver();
+//! let _alone = mock.alone();
+//! mock.set("order", "late");
+//! // ... cudarc::driver::CudaContext::new(0) and so on ...
+//! assert_eq!(mock.counters().synchronisations(), 0);
+//! ```
+//!
+//! The first call of [`driver`] opens the mock by its path. Its soname is that of the
+//! real library, so what cudarc opens later by that name is the mock, whether or not the machine has
+//! a driver. This holds for the whole process: a test binary decides for all its tests. A child
+//! process is given the mock by [`preload`].
+
+mod counters;
+mod find;
+mod library;
+
+use std::{process::Command, sync::OnceLock};
+
+pub use crate::{
+    counters::Counters,
+    library::{Alone, Library},
+};
+use slimpipe_mock_protocol::control::{CUDA_GET, CUDA_SET};
+pub use slimpipe_mock_protocol::order::Order;
+
+/// File name of the mock driver.
+const CUDA: &str = "libslimpipe_mock_cuda.so";
+
+/// The mock driver. Opens it if this is the first call.
+///
+/// # Panics
+/// If its library cannot be found or opened; the message says where it was looked for.
+pub fn driver() -> &'static Library {
+    static DRIVER: OnceLock<Library> = OnceLock::new();
+    DRIVER.get_or_init(|| open(CUDA, CUDA_SET, CUDA_GET))
+}
+
+fn open(file: &str, set: &str, get: &str) -> Library {
+    Library::open(&find::library(file), set, get).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Has a child process run on the mock: it is loaded before the program begins. Settings go by
+/// environment variables, `SLIMPIPE_MOCK_CUDA_ORDER` for the setting `order`.
+pub fn preload(command: &mut Command) -> &mut Command {
+    command.env("LD_PRELOAD", find::library(CUDA))
+}
