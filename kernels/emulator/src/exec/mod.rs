@@ -1,0 +1,19 @@
+//! Execution: launches, clusters of blocks, warps, one instruction at a time.
+
+mod access;
+mod barrier;
+mod block;
+mod cluster;
+mod collective;
+mod launch;
+mod policy;
+mod report;
+mod setup;
+mod shared;
+mod step;
+mod warp;
+mod worker;
+
+pub use launch::Launch;
+pub use policy::Policy;
+pub use report::Report;

@@ -1,0 +1,14 @@
+//! What a launch did.
+
+/// Counts of a finished launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Instructions, counted once per warp that executed them.
+    pub instructions: u64,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.instructions += other.instructions;
+    }
+}

@@ -1,0 +1,83 @@
+//! Arithmetic in f32 and f64, and the functions a GPU approximates.
+
+use half::{bf16, f16};
+
+use super::modes::{Modes, larger, smaller};
+use crate::isa::compute::{binary, ternary, unary};
+use crate::isa::{Compute, Type};
+use crate::registers::{Lane, Pair};
+
+/// Arithmetic in f32.
+pub(super) fn single(name: &str, m: Modes) -> Option<Compute> {
+    let i = move |x: f32| m.input(x);
+    Some(match name {
+        "add" => binary(move |a, b| m.output(i(a) + i(b))),
+        "sub" => binary(move |a, b| m.output(i(a) - i(b))),
+        "mul" => binary(move |a, b| m.output(i(a) * i(b))),
+        "div" => binary(move |a, b| m.output(i(a) / i(b))),
+        "fma" | "mad" => ternary(move |a, b, c| m.output(i(a).mul_add(i(b), i(c)))),
+        "min" => binary(move |a, b| m.output(smaller(i(a), i(b), m.nan))),
+        "max" => binary(move |a, b| m.output(larger(i(a), i(b), m.nan))),
+        "abs" => unary(move |a: f32| m.output(a).abs()),
+        "neg" => unary(move |a: f32| -m.output(a)),
+        // The sign comes from the first operand.
+        "copysign" => binary(|a: f32, b: f32| b.copysign(a)),
+        _ => return None,
+    })
+}
+
+/// Arithmetic in f64.
+pub(super) fn double(name: &str) -> Option<Compute> {
+    Some(match name {
+        "add" => binary(|a: f64, b: f64| a + b),
+        "sub" => binary(|a: f64, b: f64| a - b),
+        "mul" => binary(|a: f64, b: f64| a * b),
+        "div" => binary(|a: f64, b: f64| a / b),
+        "fma" | "mad" => ternary(|a: f64, b: f64, c: f64| a.mul_add(b, c)),
+        "min" => binary(f64::min),
+        "max" => binary(f64::max),
+        "abs" => unary(f64::abs),
+        "neg" => unary(|a: f64| -a),
+        "copysign" => binary(|a: f64, b: f64| b.copysign(a)),
+        _ => return None,
+    })
+}
+
+/// A function of one argument.
+pub(super) fn function(name: &str, m: Modes, ty: Type) -> Option<Compute> {
+    match name {
+        "rcp" => apply(|x| 1.0 / x, m, ty).or_else(|| in_f64(|x| 1.0 / x, ty)),
+        "sqrt" => apply(f32::sqrt, m, ty).or_else(|| in_f64(f64::sqrt, ty)),
+        "rsqrt" => apply(|x| (1.0 / f64::from(x).sqrt()) as f32, m, ty)
+            .or_else(|| in_f64(|x| 1.0 / x.sqrt(), ty)),
+        "sin" => apply(f32::sin, m, ty),
+        "cos" => apply(f32::cos, m, ty),
+        "lg2" => apply(f32::log2, m, ty),
+        "ex2" => apply(f32::exp2, m, ty),
+        "tanh" => apply(f32::tanh, m, ty),
+        _ => None,
+    }
+}
+
+fn apply(
+    f: impl Fn(f32) -> f32 + Copy + Send + Sync + 'static,
+    m: Modes,
+    ty: Type,
+) -> Option<Compute> {
+    Some(match ty {
+        Type::F32 => unary(move |x| m.output(f(m.input(x)))),
+        Type::F16 => unary(move |x: f16| f16::from_f32(f(x.to_f32()))),
+        Type::Bf16 => unary(move |x: bf16| bf16::from_f32(f(x.to_f32()))),
+        Type::F16x2 => halves(move |x: f16| f16::from_f32(f(x.to_f32()))),
+        Type::Bf16x2 => halves(move |x: bf16| bf16::from_f32(f(x.to_f32()))),
+        _ => return None,
+    })
+}
+
+fn halves<T: Lane<Word = u32>>(f: impl Fn(T) -> T + Send + Sync + 'static) -> Compute {
+    unary(move |x: Pair<T>| Pair(f(x.0), f(x.1)))
+}
+
+fn in_f64(f: impl Fn(f64) -> f64 + Send + Sync + 'static, ty: Type) -> Option<Compute> {
+    (ty == Type::F64).then(|| unary(f))
+}

@@ -1,0 +1,22 @@
+//! The instruction set: from statements to decoded instructions.
+
+mod alu;
+mod compute;
+mod control;
+mod decoder;
+mod memory;
+mod names;
+mod op;
+mod opcode;
+mod special;
+mod types;
+mod warp;
+
+pub(crate) use compute::Compute;
+pub(crate) use decoder::{Constant, Decoder};
+pub(crate) use memory::{Access, Width};
+pub(crate) use names::{Names, Symbol};
+pub(crate) use op::{Barrier, BarrierKind, Instr, Op, Operands, Space};
+pub(crate) use special::Special;
+pub(crate) use types::Type;
+pub(crate) use warp::{Collective, Match, ReduceOp, ShuffleMode, VoteMode};

@@ -1,0 +1,92 @@
+//! Decoded instructions.
+
+use super::Compute;
+use super::memory::Access;
+use super::warp::Collective;
+use crate::registers::Slot;
+
+/// What an instruction reads and writes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Operands {
+    pub dst: [Slot; 4],
+    pub src: [Slot; 5],
+    /// Operands that do not fit above.
+    pub more: Box<[Slot]>,
+}
+
+impl Default for Operands {
+    fn default() -> Self {
+        Self { dst: [Slot::NONE; 4], src: [Slot::NONE; 5], more: Box::default() }
+    }
+}
+
+/// A decoded instruction.
+pub(crate) struct Instr {
+    pub op: Op,
+    pub operands: Operands,
+    /// The predicate it depends on, or none.
+    pub guard: Slot,
+    pub guard_negated: bool,
+    /// Line of the text.
+    pub line: u32,
+}
+
+/// An address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    Generic,
+    Global,
+    /// Of the own block, or with `cluster` of any block of the cluster.
+    Shared {
+        cluster: bool,
+    },
+    Local,
+    Param,
+}
+
+/// Waiting of a block's threads for each other: number in `src[0]`, threads in `src[1]` or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Barrier {
+    pub kind: BarrierKind,
+    /// All lanes of a warp come together.
+    pub aligned: bool,
+}
+
+/// What a barrier does beyond waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BarrierKind {
+    Sync,
+    Arrive,
+    /// Number of threads whose predicate `src[2]` holds.
+    Count,
+    /// Whether the predicate holds in all threads.
+    And,
+    /// Whether the predicate holds in any thread.
+    Or,
+}
+
+/// What an instruction does.
+pub(crate) enum Op {
+    Compute(Compute),
+    /// Does nothing that can be seen here: hints and orders the emulator always keeps.
+    Nop,
+    Branch {
+        target: u32,
+    },
+    /// To the target that `src[0]` numbers.
+    BranchTable {
+        targets: Box<[u32]>,
+    },
+    Exit,
+    Trap,
+    /// Address in `src[0]`, values in `dst`.
+    Load(Access),
+    /// Address in `src[0]`, values behind it.
+    Store(Access),
+    Barrier(Barrier),
+    /// Lanes of the mask in `src[0]` wait for each other.
+    WarpSync,
+    Collective(Collective),
+    /// A running number for `%clock64` and its like.
+    Clock,
+}
