@@ -30,6 +30,9 @@ enum What {
     /// Look into a run's memory.
     #[command(subcommand)]
     Trace(cli::trace::Trace),
+    /// Compile CUDA kernels before they are needed.
+    #[command(subcommand)]
+    Kernels(cli::kernels::Kernels),
     /// Say what this machine offers.
     Doctor,
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         What::Simulate(args) => cli::simulate::run(&args),
         What::Plan(args) => cli::plan::run(&args),
         What::Trace(trace) => return exit(cli::trace::run(&trace)),
+        What::Kernels(kernels) => cli::kernels::run(&kernels),
         What::Doctor => cli::doctor::run(),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

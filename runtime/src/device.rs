@@ -1,4 +1,4 @@
-//! Where tensors live, and what GPU the machine offers.
+//! Where tensors live.
 
 use std::fmt;
 
@@ -27,29 +27,6 @@ impl fmt::Display for Device {
     }
 }
 
-/// What the CUDA driver says about this machine, in one line; `Err` says why there is no GPU.
-///
-/// # Errors
-/// No driver library, a driver that does not start, or no device.
-pub fn describe_gpu() -> Result<String, String> {
-    use cudarc::driver::{result, sys};
-    // SAFETY: loads the library and lets go of it; loading a driver runs no code of ours.
-    if !unsafe { sys::is_culib_present() } {
-        return Err("no NVIDIA driver library (libcuda) on this machine".to_owned());
-    }
-    let ask = || {
-        let text = |error: result::DriverError| format!("the NVIDIA driver answers: {error:?}");
-        result::init().map_err(text)?;
-        match result::device::get_count().map_err(text)? {
-            0 => Err("the NVIDIA driver sees no GPU".to_owned()),
-            _ => result::device::get_name(result::device::get(0).map_err(text)?).map_err(text),
-        }
-    };
-    // The bindings panic on a library that lacks a function: a stub, or something else by that name.
-    std::panic::catch_unwind(ask)
-        .unwrap_or_else(|_| Err("the library called libcuda is not an NVIDIA driver".to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,11 +36,5 @@ mod tests {
         assert_eq!(Device::Cpu.join(Device::Meta), Device::Meta);
         assert_eq!(Device::Meta.join(Device::Cpu), Device::Meta);
         assert_eq!(Device::Cpu.join(Device::Cpu), Device::Cpu);
-    }
-
-    #[test]
-    fn asking_for_a_gpu_gives_one_line_whatever_the_machine() {
-        let (Ok(line) | Err(line)) = describe_gpu();
-        assert!(!line.is_empty() && !line.contains('\n'), "{line}");
     }
 }

@@ -19,7 +19,7 @@
 //! | [`dtype`] | element types |
 //! | [`shape`], [`layout`] | extents, strides, views, broadcasting |
 //! | [`storage`], [`tensor`] | bytes with an owner, and handles on them |
-//! | [`device`] | where a tensor lives, and what GPU the machine offers |
+//! | [`device`] | where a tensor lives |
 //! | [`random`] | the counter-based generator |
 //! | [`team`] | the threads that share one operation |
 

@@ -1,33 +1,88 @@
 //! `slimpipe doctor`.
 
+use slimpipe::allocator::Bytes;
 use slimpipe::kernels::cpu::peak::{PeakKind, bandwidth_gbs, peak_gflops};
 use slimpipe::kernels::cpu::simd::{has_avx512_bf16, level};
 use slimpipe::kernels::cpu::threads::Threads;
-use slimpipe::runtime::device::describe_gpu;
+use slimpipe::kernels::cuda::compile::locate::{self, Wanted};
+use slimpipe::kernels::cuda::compile::{Cache, Compiler};
+use slimpipe::kernels::cuda::{context, driver};
 use slimpipe::runtime::team;
 
 /// Says what this machine offers.
 pub fn run() -> anyhow::Result<()> {
+    cpu()?;
+    gpus();
+    libraries();
+    Ok(())
+}
+
+fn line(name: &str, what: &str) {
+    println!("{name:<16} {what}");
+}
+
+fn cpu() -> anyhow::Result<()> {
     let cores = team::cores();
     let threads = Threads::new(cores)?;
-    println!("cores            {cores}");
-    println!("vector units     {:?}", level());
-    println!(
-        "AVX512-BF16      {}",
-        if has_avx512_bf16() { "yes" } else { "no: bf16 runs on the portable path" }
-    );
-    println!(
-        "f32 peak         {:.0} GFLOP/s, all cores, from registers",
-        peak_gflops(&threads, PeakKind::F32)
-    );
-    println!(
-        "bf16 peak        {:.0} GFLOP/s, all cores, from registers",
-        peak_gflops(&threads, PeakKind::Bf16)
-    );
-    println!("memory           {:.1} GB/s, all cores", bandwidth_gbs(&threads));
-    match describe_gpu() {
-        Ok(gpu) => println!("GPU              {gpu}; this version computes on the CPU"),
-        Err(why) => println!("GPU              none: {why}"),
+    line("cores", &cores.to_string());
+    line("vector units", &format!("{:?}", level()));
+    let bf16 = if has_avx512_bf16() { "yes" } else { "no: bf16 runs on the portable path" };
+    line("AVX512-BF16", bf16);
+    for (name, kind) in [("f32 peak", PeakKind::F32), ("bf16 peak", PeakKind::Bf16)] {
+        let peak = peak_gflops(&threads, kind);
+        line(name, &format!("{peak:.0} GFLOP/s, all cores, from registers"));
     }
+    line("memory", &format!("{:.1} GB/s, all cores", bandwidth_gbs(&threads)));
     Ok(())
+}
+
+fn gpus() {
+    let driver = match driver::load() {
+        Ok(driver) => driver,
+        Err(why) => return line("GPU", &format!("none: {why}")),
+    };
+    line("driver", &format!("CUDA {}", driver.version));
+    for ordinal in 0..driver.gpus {
+        let name = format!("GPU {ordinal}");
+        match context::facts(ordinal) {
+            Err(why) => line(&name, &format!("cannot be used: {why}")),
+            Ok(facts) => {
+                let refusal = facts.refusal().map_or(String::new(), |why| format!("; {why}"));
+                line(
+                    &name,
+                    &format!(
+                        "{}, compute capability {}, {} multiprocessors, {}{refusal}",
+                        facts.name,
+                        facts.capability,
+                        facts.multiprocessors,
+                        Bytes(facts.memory)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn libraries() {
+    match Compiler::find() {
+        Ok(found) => line("NVRTC", &format!("{}, {}", found.version(), found.path().display())),
+        Err(why) => line("NVRTC", &format!("none: {why}")),
+    }
+    for (name, wanted) in [("NCCL", Wanted::Nccl), ("cuBLASLt", Wanted::CublasLt)] {
+        match locate::find(wanted) {
+            Ok(found) => {
+                let [major, minor, patch] = found.version;
+                line(name, &format!("{major}.{minor}.{patch}, {}", found.path.display()));
+            }
+            Err(why) => line(name, &format!("none: {why}")),
+        }
+    }
+    match Cache::of_user() {
+        None => line("kernel cache", "none: neither HOME nor SLIMPIPE_KERNEL_CACHE is set"),
+        Some(cache) => {
+            let (images, bytes) = cache.size();
+            let folder = cache.folder().display();
+            line("kernel cache", &format!("{folder}, {images} images, {}", Bytes(bytes)));
+        }
+    }
 }

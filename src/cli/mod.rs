@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod doctor;
 pub mod eval;
+pub mod kernels;
 pub mod plan;
 mod process;
 mod progress;

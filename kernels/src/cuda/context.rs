@@ -48,6 +48,15 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
+impl Facts {
+    /// Why the kernels cannot run on it, if so.
+    pub fn refusal(&self) -> Option<CudaError> {
+        let Self { ordinal, ref name, capability, .. } = *self;
+        let refusal = || CudaError::UnsupportedGpu { ordinal, name: name.clone(), capability };
+        (capability != CAPABILITY).then(refusal)
+    }
+}
+
 impl Context {
     /// The context of GPU `ordinal`, made on first use.
     ///
@@ -60,9 +69,8 @@ impl Context {
             return Ok(context);
         }
         let (device, facts) = facts_of(ordinal)?;
-        if facts.capability != CAPABILITY {
-            let Facts { name, capability, .. } = facts;
-            return Err(CudaError::UnsupportedGpu { ordinal, name, capability });
+        if let Some(refusal) = facts.refusal() {
+            return Err(refusal);
         }
         let mut raw = std::ptr::null_mut();
         // SAFETY: the device is one that the driver just named.

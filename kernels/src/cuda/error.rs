@@ -1,7 +1,5 @@
 //! What can go wrong with a GPU, its driver or its compiler.
 
-use std::path::PathBuf;
-
 use super::Version;
 
 /// What can go wrong with a GPU, its driver or its compiler: one line that says what to do.
@@ -112,24 +110,11 @@ pub enum CudaError {
     // -- compiling --
     /// No compiler, and no stored image.
     #[error(
-        "kernel {kernel} has to be compiled and NVRTC was not found{}; install it (pip install nvidia-cuda-nvrtc, or a CUDA toolkit), name it in SLIMPIPE_NVRTC, or name a folder of compiled kernels in SLIMPIPE_KERNEL_PACK",
-        if looked.is_empty() { String::new() } else { format!(" ({looked})") }
+        "NVRTC, which compiles the kernels, was not found ({looked}); install it (pip install nvidia-cuda-nvrtc, or a CUDA toolkit), name it in SLIMPIPE_NVRTC, or name a folder of compiled kernels in SLIMPIPE_KERNEL_PACK"
     )]
     NoCompiler {
-        /// The kernel.
-        kernel: String,
         /// What was found instead.
         looked: String,
-    },
-    /// The compiler is too old or too new.
-    #[error("NVRTC {found} ({}) {what}", path.display())]
-    Compiler {
-        /// Its version.
-        found: Version,
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it, and what to do.
-        what: String,
     },
     /// A kernel does not compile.
     #[error("kernel {kernel} does not compile ({what}):\n{log}")]

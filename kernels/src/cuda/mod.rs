@@ -28,6 +28,7 @@ mod pointer;
 mod range;
 pub mod stream;
 pub mod tensor_map;
+mod variants;
 mod version;
 
 pub use context::Context;
@@ -39,4 +40,5 @@ pub use pointer::DevicePtr;
 pub use range::Range;
 pub use stream::Stream;
 pub use tensor_map::TensorMap;
+pub use variants::variants;
 pub use version::Version;

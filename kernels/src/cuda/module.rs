@@ -188,7 +188,7 @@ impl Modules {
         if let Some(module) = &*slot {
             return Ok(module.clone());
         }
-        let image = compile::image(variant, context.facts().driver)?;
+        let image = compile::image(variant)?;
         let module = Arc::new(Module::load(context, &image.bytes)?);
         Ok(slot.insert(module).clone())
     }

@@ -21,7 +21,7 @@ pub fn toy() -> Variant {
 
 /// The compiler, or a line that says why the test is skipped.
 pub fn compiler() -> Option<&'static Compiler> {
-    match Compiler::find(None) {
+    match Compiler::find() {
         Ok(compiler) => Some(compiler),
         Err(why) => {
             eprintln!("skipped: no NVRTC here ({why}); scripts/nvrtc.sh fetches it");

@@ -1,4 +1,5 @@
-//! The layer below the launchers of CUDA kernels: texts, compiler, cache.
+//! The layer below the launchers of CUDA kernels: texts, compiler, cache, static gates.
 
 mod cache;
 mod compile;
+mod gates;

@@ -81,6 +81,19 @@ impl Cache {
         &self.folder
     }
 
+    /// How many images it holds, and their bytes.
+    pub fn size(&self) -> (u64, u64) {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let kinds = [ImageKind::Cubin, ImageKind::Ptx].map(ImageKind::extension);
+        entries
+            .filter(|entry| {
+                let path = entry.path();
+                path.extension().is_some_and(|is| kinds.iter().any(|kind| is == *kind))
+            })
+            .filter_map(|entry| entry.metadata().ok())
+            .fold((0, 0), |(images, bytes), file| (images + 1, bytes + file.len()))
+    }
+
     /// The image of that key. An entry that is cut short or was changed counts as none.
     pub fn get(&self, key: &Key) -> Option<Image> {
         decode(&std::fs::read(self.folder.join(key.file_name())).ok()?, key.kind)

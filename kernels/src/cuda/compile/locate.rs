@@ -1,7 +1,9 @@
 //! Where NVIDIA's libraries may lie: toolkits, pip wheels, conda, the loader's path.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, c_int};
 use std::path::{Path, PathBuf};
+
+use libloading::Library;
 
 /// A library that is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,83 @@ pub fn candidates(wanted: Wanted) -> Result<Vec<PathBuf>, String> {
     let bare = wanted.names().iter().map(PathBuf::from);
     let files = folders().into_iter().flat_map(|folder| in_folder(&folder, wanted));
     Ok(bare.chain(files).collect())
+}
+
+/// The first candidate that `load` makes something of.
+///
+/// # Errors
+/// There is none; the text says what was there, and why it will not do.
+pub fn first<T>(wanted: Wanted, load: impl Fn(&Path) -> Result<T, String>) -> Result<T, String> {
+    let mut refused = Vec::new();
+    for path in candidates(wanted)? {
+        match load(&path) {
+            Ok(found) => return Ok(found),
+            // A bare name that the loader does not know is no news.
+            Err(_) if is_bare(&path) && !is_known(&path) => {}
+            Err(why) => refused.push(format!("{}: {why}", path.display())),
+        }
+    }
+    if refused.is_empty() {
+        let name = wanted.names()[0];
+        return Err(format!(
+            "no {name} on the loader's path, in a toolkit, or in a Python environment"
+        ));
+    }
+    Err(refused.join("; "))
+}
+
+/// A library that was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its version: major, minor, patch.
+    pub version: [u32; 3],
+}
+
+/// The first NCCL or cuBLASLt, asked for its version.
+///
+/// # Errors
+/// As [`first`].
+pub fn find(wanted: Wanted) -> Result<Found, String> {
+    type GetNccl = unsafe extern "C" fn(*mut c_int) -> c_int;
+    type GetCublasLt = unsafe extern "C" fn() -> usize;
+    first(wanted, |path| {
+        // SAFETY: NVIDIA's library; its initialisation has no requirements.
+        let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
+        let missing = |name| format!("it has no function {name}");
+        // SAFETY: the functions' types; the library is loaded while they are used.
+        let (number, address) = unsafe {
+            match wanted {
+                Wanted::Nccl => {
+                    let name = "ncclGetVersion";
+                    let get = library.get::<GetNccl>(name).map_err(|_| missing(name))?;
+                    let mut number = 0;
+                    get(&mut number);
+                    (number as u32, *get as *const ())
+                }
+                Wanted::CublasLt => {
+                    let name = "cublasLtGetVersion";
+                    let get = library.get::<GetCublasLt>(name).map_err(|_| missing(name))?;
+                    (get() as u32, *get as *const ())
+                }
+                Wanted::Nvrtc => return Err("ask Compiler::find for it".to_owned()),
+            }
+        };
+        let path = loaded_from(address).unwrap_or_else(|| path.to_owned());
+        Ok(Found { path, version: [number / 10_000, number / 100 % 100, number % 100] })
+    })
+}
+
+/// Whether the loader is asked to find it.
+fn is_bare(path: &Path) -> bool {
+    path.parent().is_none_or(|folder| folder.as_os_str().is_empty())
+}
+
+/// Whether the loader finds it.
+fn is_known(path: &Path) -> bool {
+    // SAFETY: as in `find`.
+    unsafe { Library::new(path) }.is_ok()
 }
 
 fn in_folder(folder: &Path, wanted: Wanted) -> Vec<PathBuf> {
@@ -122,12 +201,13 @@ fn children(folder: &Path, will_do: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     found
 }
 
-/// Files beside `library` whose names begin with `name`; the bare names if `library` is one.
+/// Files beside `library` whose names begin with `name`; none where the loader finds it.
 pub(super) fn beside(library: &Path, name: &str) -> Vec<PathBuf> {
-    let Some(folder) = library.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+    if is_bare(library) {
         return Vec::new();
-    };
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    }
+    let entries = library.parent().map(std::fs::read_dir);
+    let Some(Ok(entries)) = entries else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let named = |path: &PathBuf| {
         path.file_name().and_then(OsStr::to_str).is_some_and(|file| file.starts_with(name))

@@ -4,6 +4,7 @@
 //! or has NVRTC compile it; where there is no NVRTC it looks into a folder of stored images.
 
 mod cache;
+pub mod gates;
 pub mod locate;
 mod nvrtc;
 mod source;
@@ -96,18 +97,18 @@ impl Image {
     }
 }
 
-/// The image of a variant, for a driver that supports CUDA `newest`.
+/// The image of a variant, as this process loads it.
 ///
 /// # Errors
 /// It does not compile, or there is no compiler and no stored image.
-pub fn image(variant: &Variant, newest: Version) -> Result<Image> {
+pub fn image(variant: &Variant) -> Result<Image> {
     let kind = ImageKind::current();
     let cache = Cache::of_user();
-    match Compiler::find(Some(newest)) {
+    match Compiler::find() {
         Ok(compiler) => compile(variant, kind, compiler, cache.as_ref()),
         Err(looked) => match stored(variant, kind)? {
             Some(image) => Ok(image),
-            None => Err(CudaError::NoCompiler { kernel: variant.to_string(), looked }),
+            None => Err(CudaError::NoCompiler { looked }),
         },
     }
 }

@@ -8,8 +8,8 @@ use libloading::Library;
 
 use super::locate::{self, Wanted};
 use super::{Source, Variant};
-use crate::cuda::Version;
 use crate::cuda::error::{CudaError, Result};
+use crate::cuda::{Version, driver};
 
 /// The oldest compiler that the kernels are tested with.
 pub const OLDEST: Version = Version(12, 8);
@@ -68,28 +68,23 @@ pub struct Compiled {
 }
 
 impl Compiler {
-    /// The first NVRTC of this machine that will do for a driver that supports CUDA `newest`; any driver if
-    /// `None`. It is loaded once.
+    /// The first NVRTC of this machine that will do for its driver, if it has one. It is loaded once.
     ///
     /// # Errors
     /// None was found, or none that will do; the text says what was found instead.
-    pub fn find(newest: Option<Version>) -> Result<&'static Self, String> {
+    pub fn find() -> Result<&'static Self, String> {
         static FOUND: OnceLock<Result<Compiler, String>> = OnceLock::new();
-        FOUND.get_or_init(|| Self::search(newest)).as_ref().map_err(String::clone)
-    }
-
-    fn search(newest: Option<Version>) -> Result<Self, String> {
-        let mut refused = Vec::new();
-        for path in locate::candidates(Wanted::Nvrtc)? {
-            match Self::load(&path) {
-                Err(why) => refused.push(format!("{}: {why}", path.display())),
-                Ok(found) => match found.refusal(newest) {
-                    None => return Ok(found),
-                    Some(why) => refused.push(format!("{}: {why}", found.path.display())),
-                },
-            }
-        }
-        Err(refused.join("; "))
+        let search = || {
+            let newest = driver::load().ok().map(|driver| driver.version);
+            locate::first(Wanted::Nvrtc, |path| {
+                let found = Self::load(path)?;
+                match found.refusal(newest) {
+                    Some(why) => Err(why),
+                    None => Ok(found),
+                }
+            })
+        };
+        FOUND.get_or_init(search).as_ref().map_err(String::clone)
     }
 
     /// Why it will not do.
