@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, ThreadId},
+    time::{Duration, Instant},
 };
 
 use cudarc::driver::sys::{CUcontext, CUresult, CUstream};
@@ -32,7 +33,8 @@ pub struct Context {
     /// The device's ordinal.
     pub device: usize,
     handle: OnceLock<usize>,
-    fault: OnceLock<Fault>,
+    fault: Mutex<Option<Fault>>,
+    failed: AtomicBool,
     destroyed: AtomicBool,
     streams: Mutex<Streams>,
     created: AtomicU64,
@@ -56,7 +58,8 @@ impl Context {
         let context = Arc::new(Context {
             device,
             handle: OnceLock::new(),
-            fault: OnceLock::new(),
+            fault: Mutex::default(),
+            failed: AtomicBool::new(false),
             destroyed: AtomicBool::new(false),
             streams: Mutex::default(),
             created: AtomicU64::new(0),
@@ -72,22 +75,37 @@ impl Context {
     }
 
     /// Why the context has failed, if it has.
-    pub fn fault(&self) -> Option<&Fault> {
-        self.fault.get()
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// Notes what went wrong first. What comes after is a consequence, and what happens to work that
     /// was left when the context was destroyed is nobody's concern.
     pub fn fail(&self, fault: Fault) {
-        let text = format!("mock CUDA driver: device {}: {}", self.device, fault.text);
-        if !self.is_destroyed() && self.fault.set(fault).is_ok() {
-            eprintln!("{text}");
+        let mut first = self.fault.lock().unwrap_or_else(|e| e.into_inner());
+        if first.is_none() && !self.is_destroyed() {
+            eprintln!("mock CUDA driver: device {}: {}", self.device, fault.text);
+            *first = Some(fault);
+            self.failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Forgets a fault, once what was on the streams has been dropped. A real context cannot.
+    pub fn heal(&self) {
+        if self.failed.load(Ordering::Acquire) {
+            let end = Instant::now() + Duration::from_secs(2);
+            let moments = self.streams().all().map(Stream::now).collect::<Vec<_>>();
+            while Instant::now() < end && !moments.iter().all(Moment::query) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            *self.fault.lock().unwrap_or_else(|e| e.into_inner()) = None;
+            self.failed.store(false, Ordering::Release);
         }
     }
 
     /// Whether operations still have an effect.
     pub fn is_alive(&self) -> bool {
-        self.fault().is_none() && !self.is_destroyed()
+        !self.failed.load(Ordering::Acquire) && !self.is_destroyed()
     }
 
     fn is_destroyed(&self) -> bool {
@@ -99,7 +117,10 @@ impl Context {
     /// # Errors
     /// The code of the fault.
     pub fn check(&self) -> Result<(), CUresult> {
-        self.fault().map_or(Ok(()), |fault| Err(fault.code))
+        match self.failed.load(Ordering::Acquire) {
+            true => self.fault().map_or(Ok(()), |fault| Err(fault.code)),
+            false => Ok(()),
+        }
     }
 
     /// Creates a stream.

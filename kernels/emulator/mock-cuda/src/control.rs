@@ -1,7 +1,7 @@
 //! What tests ask of the mock, and the door through which the mock NCCL works on streams.
 //!
 //! Settings are those of [`settings`]. Besides, `reset` brings back what the environment says, sets
-//! counters to 0, releases what hangs and destroys all contexts; `reset_counters` and `release` do
+//! counters to 0, releases what hangs and makes contexts sound that have failed; `reset_counters` and `release` do
 //! their parts of that. Texts are `counters`, `fault` (the first fault of a context, empty if there
 //! is none), `log` (what was wrong with the last module) and `refusal`.
 
@@ -34,8 +34,8 @@ fn apply(name: &str, value: &str) -> Result<(), String> {
     match name {
         "reset" => {
             hang::release();
-            (0..MOST_DEVICES).for_each(context::reset);
             settings::reset();
+            (0..MOST_DEVICES).filter_map(context::active).for_each(|context| context.heal());
             counters::reset();
         }
         "reset_counters" => counters::reset(),

@@ -49,7 +49,8 @@ impl Library {
     }
 
     /// Waits until no other test has the mock, and begins with it afresh: settings as the
-    /// environment has them, counters at 0, no contexts and communicators.
+    /// environment has them, counters at 0, nothing that hangs or has failed. Contexts, and memory
+    /// that nobody freed, stay.
     pub fn alone(&self) -> Alone<'_> {
         let lock = self.alone.lock().unwrap_or_else(|e| e.into_inner());
         self.set("reset", "");

@@ -40,7 +40,7 @@ fn place(address: u64, bytes: usize, device: usize) -> Result<Place, CUresult> {
             None if address + bytes as u64 <= base + mapping.bytes as u64 => Ok(Place::Pinned),
             None => Ok(Place::Pageable),
         },
-        None if is_reserved(address, 1) => Ok(Place::Device(device)),
+        None if is_reserved(address) => Ok(Place::Device(device)),
         None if address == 0 || address >= FIRST_ADDRESS => Err(CUresult::CUDA_ERROR_INVALID_VALUE),
         None => Ok(Place::Pageable),
     }

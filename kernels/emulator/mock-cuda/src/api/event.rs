@@ -7,7 +7,7 @@ use slimpipe_mock_protocol::handles::Handles;
 
 use super::stream;
 use crate::{
-    abi::{Answer, driver_functions, put},
+    abi::{Answer, answer, driver_functions, put},
     context,
     counters::{Count, count},
     event::Event,
@@ -73,8 +73,29 @@ driver_functions! {
     }
 
     fn cuEventElapsedTime_v2(milliseconds: *mut f32, start: CUevent, end: CUevent) {
-        let (start, end) = (find(start)?, find(end)?);
-        start.context.check()?;
-        put(milliseconds, start.elapsed(&end)?)
+        elapsed(milliseconds, start, end)
     }
+}
+
+/// # Safety
+/// The place must be null or good for writing.
+unsafe fn elapsed(milliseconds: *mut f32, start: CUevent, end: CUevent) -> Answer {
+    let (start, end) = (find(start)?, find(end)?);
+    start.context.check()?;
+    // SAFETY: promised by the caller.
+    unsafe { put(milliseconds, start.elapsed(&end)?) }
+}
+
+/// The same under the name it had before CUDA 13, which cudarc's bindings of 13.0 do not declare.
+///
+/// # Safety
+/// As for every function of the driver: the pointer must be good.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventElapsedTime(
+    milliseconds: *mut f32,
+    start: CUevent,
+    end: CUevent,
+) -> CUresult {
+    // SAFETY: promised by the caller.
+    answer("cuEventElapsedTime", || unsafe { elapsed(milliseconds, start, end) })
 }

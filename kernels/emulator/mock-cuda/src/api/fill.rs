@@ -22,7 +22,7 @@ fn fill<const N: usize>(
     stream: CUstream,
 ) -> Answer {
     let (context, stream) = stream::find(stream)?;
-    let known = space::find(target).is_some() || is_reserved(target, 1);
+    let known = space::find(target).is_some() || is_reserved(target);
     let bytes = number.checked_mul(N).ok_or(CUresult::CUDA_ERROR_INVALID_VALUE)?;
     if !target.is_multiple_of(N as u64) || (bytes > 0 && !known) {
         return Err(CUresult::CUDA_ERROR_INVALID_VALUE);

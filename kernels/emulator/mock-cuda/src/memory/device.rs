@@ -27,20 +27,24 @@ const ALIGNMENT: u64 = 512;
 
 static NEXT: AtomicU64 = AtomicU64::new(FIRST_ADDRESS);
 
-/// Takes physical memory of a device, unless a planted fault strikes.
+/// Takes physical memory of a device, by the function `name`, unless a planted fault strikes.
 ///
 /// # Errors
 /// `CUDA_ERROR_OUT_OF_MEMORY`; `CUDA_ERROR_INVALID_VALUE` for no bytes.
-pub fn take(name: &str, device: usize, bytes: usize) -> Result<Arc<Pages>, CUresult> {
+pub fn take<T>(
+    name: &str,
+    bytes: usize,
+    take: impl FnOnce() -> Result<T, CUresult>,
+) -> Result<T, CUresult> {
     if bytes == 0 {
         return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
     }
     if settings::strikes(|s| &mut s.fail_allocation, name) {
         return Err(CUresult::CUDA_ERROR_OUT_OF_MEMORY);
     }
-    let pages = Pages::new(Some(device), bytes)?;
+    let taken = take()?;
     count_bytes(Count::Allocation, Count::AllocationBytes, bytes);
-    Ok(pages)
+    Ok(taken)
 }
 
 /// Allocates device memory.
@@ -53,15 +57,15 @@ pub fn allocate(
     bytes: usize,
     pool: Option<Arc<Pool>>,
 ) -> Result<u64, CUresult> {
-    let pages = take(name, device, bytes)?;
+    let pages = take(name, bytes, || Pages::new(Some(device), bytes))?;
     let room = (bytes as u64).next_multiple_of(ALIGNMENT) + ALIGNMENT;
     let address = NEXT.fetch_add(room, Ordering::Relaxed);
     if let Some(pool) = &pool {
         pool.add(bytes);
     }
     let host = pages.address();
-    let (origin, access) = (Origin::Allocation(pool), Access::of(device));
-    space::map(address, Mapping { bytes, host, pages: Some(pages), origin, access });
+    let (origin, access) = (Origin::Allocation(pages, pool), Access::of(device));
+    space::map(address, Mapping { bytes, host, origin, access });
     Ok(address)
 }
 
@@ -70,19 +74,23 @@ pub fn allocate(
 /// # Errors
 /// `CUDA_ERROR_INVALID_VALUE` if nothing allocated begins at `address`.
 pub fn free(address: u64) -> Result<(), CUresult> {
-    let mapping = space::unmap(address, |m| matches!(m.origin, Origin::Allocation(_)))
-        .ok_or(CUresult::CUDA_ERROR_INVALID_VALUE)?;
-    count(Count::Free);
-    if let Origin::Allocation(Some(pool)) = &mapping.origin {
-        pool.subtract(mapping.bytes);
+    let allocated = |m: &Mapping| matches!(m.origin, Origin::Allocation(..));
+    let give_back = |mapping: Mapping| {
+        if let Origin::Allocation(_, Some(pool)) = &mapping.origin {
+            pool.subtract(mapping.bytes);
+        }
+    };
+    if !space::unmap(address, allocated, give_back) {
+        return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
     }
+    count(Count::Free);
     Ok(())
 }
 
 /// Frees all that is allocated on a device, as the end of its context does.
 pub fn free_all(device: usize) {
     let of_device =
-        |m: &Mapping| matches!(m.origin, Origin::Allocation(_)) && m.device() == Some(device);
+        |m: &Mapping| matches!(m.origin, Origin::Allocation(..)) && m.device() == Some(device);
     for address in space::all(of_device) {
         let _ = free(address);
     }

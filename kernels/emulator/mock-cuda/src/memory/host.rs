@@ -21,18 +21,19 @@ pub fn allocate(bytes: usize) -> Result<*mut c_void, CUresult> {
     let pages = Pages::new(None, bytes)?;
     count(Count::HostAllocation);
     let host = pages.address();
-    let (origin, access) = (Origin::Pinned, Access::ALL);
-    space::map(host as u64, Mapping { bytes, host, pages: Some(pages), origin, access });
+    let (origin, access) = (Origin::Pinned(pages), Access::ALL);
+    space::map(host as u64, Mapping { bytes, host, origin, access });
     Ok(host as *mut c_void)
 }
 
-/// Frees what [`allocate`] gave. Copies that still use it keep it until they are done.
+/// Frees what [`allocate`] gave.
 ///
 /// # Errors
 /// `CUDA_ERROR_INVALID_VALUE` if it is no such memory.
 pub fn free(address: *mut c_void) -> Result<(), CUresult> {
-    space::unmap(address as u64, |m| matches!(m.origin, Origin::Pinned))
-        .ok_or(CUresult::CUDA_ERROR_INVALID_VALUE)?;
+    if !space::unmap(address as u64, |m| matches!(m.origin, Origin::Pinned(_)), drop) {
+        return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
+    }
     count(Count::HostFree);
     Ok(())
 }
@@ -51,7 +52,7 @@ pub fn register(address: *mut c_void, bytes: usize) -> Result<(), CUresult> {
     count(Count::HostAllocation);
     let (origin, access) = (Origin::Registered, Access::ALL);
     let host = address as usize;
-    space::map(host as u64, Mapping { bytes, host, pages: None, origin, access });
+    space::map(host as u64, Mapping { bytes, host, origin, access });
     Ok(())
 }
 
@@ -60,8 +61,9 @@ pub fn register(address: *mut c_void, bytes: usize) -> Result<(), CUresult> {
 /// # Errors
 /// `CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED` if nothing registered begins at `address`.
 pub fn unregister(address: *mut c_void) -> Result<(), CUresult> {
-    space::unmap(address as u64, |m| matches!(m.origin, Origin::Registered))
-        .ok_or(CUresult::CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED)?;
+    if !space::unmap(address as u64, |m| matches!(m.origin, Origin::Registered), drop) {
+        return Err(CUresult::CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+    }
     count(Count::HostFree);
     Ok(())
 }

@@ -12,6 +12,7 @@
 //! | [`device`] | `cuMemAlloc` and its like |
 //! | [`pool`] | pools of stream-ordered allocation |
 //! | [`virtual_range`] | reserved ranges into which physical memory is mapped |
+//! | [`shadow`] | where such ranges lie in this process |
 //! | [`host`] | pinned memory |
 //! | [`transfer`] | copies and fills by address |
 
@@ -19,6 +20,7 @@ pub mod device;
 pub mod host;
 pub mod pages;
 pub mod pool;
+pub mod shadow;
 pub mod space;
 pub mod transfer;
 pub mod virtual_range;

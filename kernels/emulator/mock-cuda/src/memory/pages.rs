@@ -1,8 +1,13 @@
 //! Physical memory: host pages that stand for a device's.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ffi::CStr,
+    fs::File,
+    os::fd::FromRawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use cudarc::driver::sys::CUresult;
@@ -17,14 +22,41 @@ const POISON: u8 = 0xCD;
 /// Bytes of physical memory in use on each device.
 static USED: [AtomicUsize; MOST_DEVICES] = [const { AtomicUsize::new(0) }; MOST_DEVICES];
 
-/// Some physical memory. It is given back when the last mapping and handle are gone.
+const OUT_OF_MEMORY: CUresult = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+
+/// A part of a device's capacity.
+struct Claim {
+    device: usize,
+    bytes: usize,
+}
+
+impl Claim {
+    fn new(device: usize, bytes: usize) -> Result<Claim, CUresult> {
+        let capacity = settings::with(|s| s.memory);
+        let take = |used: usize| used.checked_add(bytes).filter(|all| *all <= capacity);
+        let taken = USED[device].try_update(Ordering::AcqRel, Ordering::Acquire, take);
+        taken.map(|_| Claim { device, bytes }).map_err(|_| OUT_OF_MEMORY)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        USED[self.device].fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// Bytes that are free on a device.
+pub fn free(device: usize) -> usize {
+    settings::with(|s| s.memory).saturating_sub(USED[device].load(Ordering::Acquire))
+}
+
+/// Memory that lies at one place of this process: an allocation, or pinned host memory.
 pub struct Pages {
     /// The mapping is only looked at through its address: kernels on several streams write to it.
     _map: MmapMut,
     address: usize,
-    bytes: usize,
-    /// The device whose capacity it takes; none for pinned host memory.
-    device: Option<usize>,
+    /// Pinned host memory takes no device's capacity.
+    claim: Option<Claim>,
 }
 
 impl Pages {
@@ -33,25 +65,11 @@ impl Pages {
     /// # Errors
     /// `CUDA_ERROR_OUT_OF_MEMORY` if the device's capacity does not suffice, or the host's.
     pub fn new(device: Option<usize>, bytes: usize) -> Result<Arc<Pages>, CUresult> {
-        let out_of_memory = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
-        if let Some(device) = device {
-            let capacity = settings::with(|s| s.memory);
-            let take = |used: usize| used.checked_add(bytes).filter(|all| *all <= capacity);
-            USED[device]
-                .try_update(Ordering::AcqRel, Ordering::Acquire, take)
-                .map_err(|_| out_of_memory)?;
-        }
-        match MmapMut::map_anon(bytes) {
-            Ok(mut map) => {
-                map.fill(POISON);
-                let address = map.as_mut_ptr() as usize;
-                Ok(Arc::new(Pages { _map: map, address, bytes, device }))
-            }
-            Err(_) => {
-                give_back(device, bytes);
-                Err(out_of_memory)
-            }
-        }
+        let claim = device.map(|device| Claim::new(device, bytes)).transpose()?;
+        let mut map = MmapMut::map_anon(bytes).map_err(|_| OUT_OF_MEMORY)?;
+        map.fill(POISON);
+        let address = map.as_mut_ptr() as usize;
+        Ok(Arc::new(Pages { _map: map, address, claim }))
     }
 
     /// Where it lies in this process.
@@ -59,30 +77,52 @@ impl Pages {
         self.address
     }
 
-    /// How much it is.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// The device it belongs to; none for pinned host memory.
     pub fn device(&self) -> Option<usize> {
-        self.device
+        self.claim.as_ref().map(|claim| claim.device)
     }
 }
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        give_back(self.device, self.bytes);
-    }
+/// Memory without a place, which can be mapped to several.
+pub struct Physical {
+    file: File,
+    claim: Claim,
 }
 
-fn give_back(device: Option<usize>, bytes: usize) {
-    if let Some(device) = device {
-        USED[device].fetch_sub(bytes, Ordering::AcqRel);
+impl Physical {
+    /// Takes memory of a device.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_OUT_OF_MEMORY` if the device's capacity does not suffice, or the host's.
+    pub fn new(device: usize, bytes: usize) -> Result<Arc<Physical>, CUresult> {
+        let claim = Claim::new(device, bytes)?;
+        let name: &CStr = c"mock device memory";
+        // SAFETY: the name is NUL-terminated; a descriptor that is good belongs to nobody else.
+        let file = unsafe {
+            match libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) {
+                -1 => return Err(OUT_OF_MEMORY),
+                descriptor => File::from_raw_fd(descriptor),
+            }
+        };
+        file.set_len(bytes as u64).map_err(|_| OUT_OF_MEMORY)?;
+        // SAFETY: the file has no name, so nobody else changes it.
+        let mut map = unsafe { MmapMut::map_mut(&file) }.map_err(|_| OUT_OF_MEMORY)?;
+        map.fill(POISON);
+        Ok(Arc::new(Physical { file, claim }))
     }
-}
 
-/// Bytes that are free on a device.
-pub fn free(device: usize) -> usize {
-    settings::with(|s| s.memory).saturating_sub(USED[device].load(Ordering::Acquire))
+    /// The file whose bytes it is.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// How much it is.
+    pub fn bytes(&self) -> usize {
+        self.claim.bytes
+    }
+
+    /// The device it belongs to.
+    pub fn device(&self) -> usize {
+        self.claim.device
+    }
 }

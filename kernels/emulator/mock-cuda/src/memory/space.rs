@@ -6,19 +6,22 @@ use std::{
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use super::{pages::Pages, pool::Pool};
+use super::{
+    pages::{Pages, Physical},
+    pool::Pool,
+};
 use crate::settings::MOST_DEVICES;
 
-/// How an address came to be mapped.
+/// How an address came to be mapped, and what keeps the memory behind it.
 #[derive(Clone)]
 pub enum Origin {
     /// `cuMemAlloc` and its like, from a pool if it was stream-ordered.
-    Allocation(Option<Arc<Pool>>),
+    Allocation(Arc<Pages>, Option<Arc<Pool>>),
     /// `cuMemMap` into a reserved range.
-    Virtual,
+    Virtual(Arc<Physical>),
     /// Pinned host memory that the driver allocated.
-    Pinned,
-    /// The program's own memory, registered.
+    Pinned(Arc<Pages>),
+    /// The program's own memory, registered. It is kept by the program.
     Registered,
 }
 
@@ -53,8 +56,6 @@ pub struct Mapping {
     pub bytes: usize,
     /// Where its first byte lies in this process.
     pub host: usize,
-    /// Keeps what lies there; the program's own memory is kept by nobody.
-    pub pages: Option<Arc<Pages>>,
     /// How it came about.
     pub origin: Origin,
     /// Who may access it.
@@ -64,18 +65,35 @@ pub struct Mapping {
 impl Mapping {
     /// The device whose memory it is; none for host memory.
     pub fn device(&self) -> Option<usize> {
-        self.pages.as_ref().and_then(|pages| pages.device())
+        match &self.origin {
+            Origin::Allocation(pages, _) => pages.device(),
+            Origin::Virtual(physical) => Some(physical.device()),
+            Origin::Pinned(_) | Origin::Registered => None,
+        }
     }
 }
 
-/// A part of an access that lies in one mapping.
+/// A part of an access that lies in one mapping: where in this process, and how long.
+#[derive(Clone, Copy, Debug)]
 pub struct Segment {
     /// Where it lies in this process.
     pub host: usize,
     /// Length.
     pub bytes: usize,
-    /// Keeps it while it is used.
-    _pages: Option<Arc<Pages>>,
+}
+
+/// While somebody holds it for reading, nothing that is mapped goes away: kernels and copies work on
+/// addresses of this process.
+static IN_USE: RwLock<()> = RwLock::new(());
+
+/// Keeps all that is mapped as long as the answer lives.
+pub fn hold() -> RwLockReadGuard<'static, ()> {
+    IN_USE.read().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Waits until nobody works on memory, and keeps others from beginning.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    IN_USE.write().unwrap_or_else(|e| e.into_inner())
 }
 
 type Table = BTreeMap<u64, Mapping>;
@@ -103,11 +121,18 @@ pub fn map(address: u64, mapping: Mapping) {
     table_mut().insert(address, mapping);
 }
 
-/// Takes away the mapping that begins at `address`, if `fits` it.
-pub fn unmap(address: u64, fits: impl FnOnce(&Mapping) -> bool) -> Option<Mapping> {
+/// Takes away the mapping that begins at `address`, if `fits` it, once nobody uses memory. `end` gets
+/// it while that is so.
+pub fn unmap(address: u64, fits: impl FnOnce(&Mapping) -> bool, end: impl FnOnce(Mapping)) -> bool {
+    let _alone = alone();
     let mut table = table_mut();
-    table.get(&address).filter(|mapping| fits(mapping))?;
-    table.remove(&address)
+    if !table.get(&address).is_some_and(fits) {
+        return false;
+    }
+    if let Some(mapping) = table.remove(&address) {
+        end(mapping);
+    }
+    true
 }
 
 /// Changes who may access the mappings that begin at `bases`.
@@ -168,7 +193,7 @@ pub fn segments(address: u64, bytes: usize) -> Result<Vec<Segment>, u64> {
         }
         let bytes = left.min(end - at) as usize;
         let host = mapping.host + offset as usize;
-        segments.push(Segment { host, bytes, _pages: mapping.pages.clone() });
+        segments.push(Segment { host, bytes });
         at += bytes as u64;
     }
     Ok(segments)

@@ -17,6 +17,7 @@ fn behind(what: &str, address: u64, bytes: usize) -> Result<Vec<Segment>, Fault>
 /// # Errors
 /// An illegal address; then nothing was copied.
 pub fn copy(target: u64, source: u64, bytes: usize) -> Result<(), Fault> {
+    let _held = space::hold();
     let from = behind("a copy from memory", source, bytes)?;
     let to = behind("a copy into memory", target, bytes)?;
     let (mut from, mut to) = (from.iter(), to.iter());
@@ -26,8 +27,8 @@ pub fn copy(target: u64, source: u64, bytes: usize) -> Result<(), Fault> {
         source = next(source, &mut from);
         target = next(target, &mut to);
         let n = source.1.min(target.1);
-        // SAFETY: both lie in segments, which keep their memory. Another stream may write there at
-        // the same time, as on a device; what is copied is then whatever was there.
+        // SAFETY: both lie in segments of memory that is held. Another stream may write there at the
+        // same time, as on a device; what is copied is then whatever was there.
         unsafe { std::ptr::copy(source.0 as *const u8, target.0 as *mut u8, n) };
         source = (source.0 + n, source.1 - n);
         target = (target.0 + n, target.1 - n);
@@ -52,9 +53,10 @@ fn next<'a>(
 /// # Safety
 /// `target` must have room for `bytes`.
 pub unsafe fn read(target: *mut u8, source: u64, bytes: usize) -> Result<(), Fault> {
+    let _held = space::hold();
     let mut done = 0;
     for segment in behind("a copy from memory", source, bytes)? {
-        // SAFETY: the segment keeps its memory; the caller promises the target.
+        // SAFETY: the segment's memory is held; the caller promises the target.
         unsafe {
             target.add(done).copy_from_nonoverlapping(segment.host as *const u8, segment.bytes)
         };
@@ -71,9 +73,10 @@ pub unsafe fn read(target: *mut u8, source: u64, bytes: usize) -> Result<(), Fau
 /// # Safety
 /// `bytes` must be readable at `source`.
 pub unsafe fn write(target: u64, source: *const u8, bytes: usize) -> Result<(), Fault> {
+    let _held = space::hold();
     let mut done = 0;
     for segment in behind("a copy into memory", target, bytes)? {
-        // SAFETY: the segment keeps its memory; the caller promises the source.
+        // SAFETY: the segment's memory is held; the caller promises the source.
         unsafe {
             (segment.host as *mut u8).copy_from_nonoverlapping(source.add(done), segment.bytes)
         };
@@ -87,11 +90,21 @@ pub unsafe fn write(target: u64, source: *const u8, bytes: usize) -> Result<(), 
 /// # Errors
 /// An illegal address.
 pub fn fill(target: u64, pattern: &[u8], bytes: usize) -> Result<(), Fault> {
+    let _held = space::hold();
     let mut done = 0;
     for segment in behind("a fill", target, bytes)? {
-        for i in 0..segment.bytes {
-            // SAFETY: within the segment, which keeps its memory.
-            unsafe { *((segment.host + i) as *mut u8) = pattern[(done + i) % pattern.len()] };
+        let first = segment.host as *mut u8;
+        let head = segment.bytes.min(pattern.len());
+        // SAFETY: within the segment, whose memory is held: first one pattern, then what is there,
+        // doubled until it is full.
+        unsafe {
+            (0..head).for_each(|i| first.add(i).write(pattern[(done + i) % pattern.len()]));
+            let mut filled = head;
+            while filled < segment.bytes {
+                let more = filled.min(segment.bytes - filled);
+                first.add(filled).copy_from_nonoverlapping(first, more);
+                filled += more;
+            }
         }
         done += segment.bytes;
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,8 @@ use slimpipe_mock_protocol::handles::Handles;
 
 use super::{
     device::{self, FIRST_RESERVED},
-    pages::Pages,
+    pages::Physical,
+    shadow::Shadow,
     space::{self, Access, Mapping, Origin},
 };
 use crate::counters::{Count, count};
@@ -25,11 +26,21 @@ const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
 
 static NEXT: AtomicU64 = AtomicU64::new(FIRST_RESERVED);
 
+/// A reserved range.
+struct Range {
+    bytes: usize,
+    shadow: Shadow,
+}
+
 /// Reserved ranges by their beginning.
-static RESERVED: Mutex<BTreeMap<u64, usize>> = Mutex::new(BTreeMap::new());
+static RESERVED: Mutex<BTreeMap<u64, Range>> = Mutex::new(BTreeMap::new());
+
+fn reserved() -> MutexGuard<'static, BTreeMap<u64, Range>> {
+    RESERVED.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Physical memory by handle.
-static PHYSICAL: Handles<Pages> = Handles::new();
+static PHYSICAL: Handles<Physical> = Handles::new();
 
 /// Whether `bytes` at `address` have a size and a place that the driver takes.
 fn check(address: u64, bytes: usize) -> Result<(), CUresult> {
@@ -41,7 +52,7 @@ fn check(address: u64, bytes: usize) -> Result<(), CUresult> {
 ///
 /// # Errors
 /// `CUDA_ERROR_INVALID_VALUE` for a size that is no multiple of the granularity, or an alignment
-/// that is no power of two.
+/// that is no power of two; `CUDA_ERROR_OUT_OF_MEMORY` if the process has no such range.
 pub fn reserve(bytes: usize, alignment: usize) -> Result<u64, CUresult> {
     check(0, bytes)?;
     if alignment != 0 && !alignment.is_power_of_two() {
@@ -51,7 +62,7 @@ pub fn reserve(bytes: usize, alignment: usize) -> Result<u64, CUresult> {
     // A gap behind the range, so that ranges never touch.
     let room = bytes as u64 + alignment + GRANULARITY as u64;
     let address = NEXT.fetch_add(room, Ordering::Relaxed).next_multiple_of(alignment);
-    RESERVED.lock().unwrap_or_else(|e| e.into_inner()).insert(address, bytes);
+    reserved().insert(address, Range { bytes, shadow: Shadow::new(bytes)? });
     count(Count::Reservation);
     Ok(address)
 }
@@ -61,21 +72,29 @@ pub fn reserve(bytes: usize, alignment: usize) -> Result<u64, CUresult> {
 /// # Errors
 /// `CUDA_ERROR_INVALID_VALUE` for what is not exactly a reserved range, or one with memory in it.
 pub fn unreserve(address: u64, bytes: usize) -> Result<(), CUresult> {
-    let mut reserved = RESERVED.lock().unwrap_or_else(|e| e.into_inner());
-    if reserved.get(&address) != Some(&bytes) || space::overlaps(address, bytes) {
+    let mut reserved = reserved();
+    let whole = reserved.get(&address).is_some_and(|range| range.bytes == bytes);
+    if !whole || space::overlaps(address, bytes) {
         return Err(INVALID);
     }
     reserved.remove(&address);
     Ok(())
 }
 
-/// Whether all of `address..address + bytes` is reserved by one call.
-pub fn is_reserved(address: u64, bytes: usize) -> bool {
-    let reserved = RESERVED.lock().unwrap_or_else(|e| e.into_inner());
-    let below = reserved.range(..=address).next_back();
-    below.is_some_and(|(base, all)| {
-        address.checked_add(bytes as u64).is_some_and(|end| end <= base + *all as u64)
-    })
+/// The reserved range that holds all of `address..address + bytes`, and the offset in it.
+fn range_of(
+    reserved: &BTreeMap<u64, Range>,
+    address: u64,
+    bytes: usize,
+) -> Option<(&Range, usize)> {
+    let (base, range) = reserved.range(..=address).next_back()?;
+    let offset = (address - base) as usize;
+    (offset.checked_add(bytes)? <= range.bytes).then_some((range, offset))
+}
+
+/// Whether an address is reserved.
+pub fn is_reserved(address: u64) -> bool {
+    range_of(&reserved(), address, 1).is_some()
 }
 
 /// Takes physical memory of a device.
@@ -85,8 +104,8 @@ pub fn is_reserved(address: u64, bytes: usize) -> bool {
 /// granularity.
 pub fn create(device: usize, bytes: usize) -> Result<u64, CUresult> {
     check(0, bytes)?;
-    let pages = device::take("cuMemCreate", device, bytes)?;
-    Ok(PHYSICAL.add::<()>(pages) as u64)
+    let physical = device::take("cuMemCreate", bytes, || Physical::new(device, bytes))?;
+    Ok(PHYSICAL.add::<()>(physical) as u64)
 }
 
 /// Gives a handle back; the memory is free when no mapping uses it.
@@ -106,14 +125,16 @@ pub fn release(handle: u64) -> Result<(), CUresult> {
 /// already, more bytes than there are, an offset.
 pub fn map(address: u64, bytes: usize, offset: usize, handle: u64) -> Result<(), CUresult> {
     check(address, bytes)?;
-    let pages = PHYSICAL.get(handle as *mut ()).ok_or(INVALID)?;
-    let free = is_reserved(address, bytes) && !space::overlaps(address, bytes);
-    if !free || offset != 0 || bytes > pages.bytes() {
+    let physical = PHYSICAL.get(handle as *mut ()).ok_or(INVALID)?;
+    let reserved = reserved();
+    let (range, at) = range_of(&reserved, address, bytes).ok_or(INVALID)?;
+    if space::overlaps(address, bytes) || offset != 0 || bytes > physical.bytes() {
         return Err(INVALID);
     }
-    let host = pages.address();
-    let (origin, access) = (Origin::Virtual, Access::default());
-    space::map(address, Mapping { bytes, host, pages: Some(pages), origin, access });
+    range.shadow.put(at, bytes, &physical)?;
+    let host = range.shadow.address() + at;
+    let (origin, access) = (Origin::Virtual(physical), Access::default());
+    space::map(address, Mapping { bytes, host, origin, access });
     count(Count::Map);
     Ok(())
 }
@@ -123,8 +144,12 @@ pub fn map(address: u64, bytes: usize, offset: usize, handle: u64) -> Result<(),
 /// # Errors
 /// `CUDA_ERROR_INVALID_VALUE` unless the range consists of whole mappings.
 pub fn unmap(address: u64, bytes: usize) -> Result<(), CUresult> {
-    for base in mappings(address, bytes)? {
-        space::unmap(base, |_| true);
+    let reserved = reserved();
+    for base in mappings(&reserved, address, bytes)? {
+        let (range, at) = range_of(&reserved, base, 1).ok_or(INVALID)?;
+        let mut cleared = Ok(());
+        space::unmap(base, |_| true, |mapping| cleared = range.shadow.clear(at, mapping.bytes));
+        cleared?;
         count(Count::Unmap);
     }
     Ok(())
@@ -140,16 +165,20 @@ pub fn set_access(
     device: usize,
     allowed: bool,
 ) -> Result<(), CUresult> {
-    space::set_access(&mappings(address, bytes)?, |access| access.with(device, allowed));
+    space::set_access(&mappings(&reserved(), address, bytes)?, |access| {
+        access.with(device, allowed)
+    });
     Ok(())
 }
 
 /// Beginnings of the mappings that a range consists of.
-fn mappings(address: u64, bytes: usize) -> Result<Vec<u64>, CUresult> {
+fn mappings(
+    reserved: &BTreeMap<u64, Range>,
+    address: u64,
+    bytes: usize,
+) -> Result<Vec<u64>, CUresult> {
     check(address, bytes)?;
-    if !is_reserved(address, bytes) {
-        return Err(INVALID);
-    }
+    range_of(reserved, address, bytes).ok_or(INVALID)?;
     space::tiling(address, bytes).ok_or(INVALID)
 }
 
@@ -158,7 +187,8 @@ fn mappings(address: u64, bytes: usize) -> Result<Vec<u64>, CUresult> {
 /// # Errors
 /// `CUDA_ERROR_INVALID_VALUE` if nothing was mapped there.
 pub fn handle_of(address: u64) -> Result<u64, CUresult> {
-    let (_, mapping) = space::find(address).ok_or(INVALID)?;
-    let pages: Arc<Pages> = mapping.pages.ok_or(INVALID)?;
-    Ok(PHYSICAL.add::<()>(pages) as u64)
+    match space::find(address).ok_or(INVALID)?.1.origin {
+        Origin::Virtual(physical) => Ok(PHYSICAL.add::<()>(physical) as u64),
+        _ => Err(INVALID),
+    }
 }
