@@ -19,7 +19,7 @@ use slimpipe_mock_protocol::{
 
 use crate::{
     abi::answer,
-    api::stream,
+    api::{module::LOG, stream},
     context, counters,
     fault::Fault,
     hang,
@@ -37,6 +37,7 @@ fn apply(name: &str, value: &str) -> Result<(), String> {
             settings::reset();
             (0..MOST_DEVICES).filter_map(context::active).for_each(|context| context.heal());
             counters::reset();
+            LOG.lock().unwrap_or_else(|e| e.into_inner()).clear();
         }
         "reset_counters" => counters::reset(),
         "release" => hang::release(),
@@ -49,6 +50,7 @@ fn text(name: &str) -> Option<String> {
     match name {
         "counters" => Some(write_counters(&counters::all())),
         "fault" => Some(context::first_fault().unwrap_or_default()),
+        "log" => Some(LOG.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         "refusal" => Some(REFUSAL.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         _ => None,
     }

@@ -14,6 +14,7 @@
 //! | [`api`] | the driver's functions |
 //! | [`context`], [`stream`], [`event`] | who waits for whom |
 //! | [`memory`] | addresses, what lies behind them, copies |
+//! | [`module`] | kernels, and what a launch must fulfil |
 //! | [`facts`] | what the device says of itself |
 //! | [`fault`], [`hang`] | what goes wrong |
 //! | [`settings`], [`counters`], [`control`] | what tests set and read |
@@ -30,5 +31,6 @@ pub mod facts;
 pub mod fault;
 pub mod hang;
 pub mod memory;
+pub mod module;
 pub mod settings;
 pub mod stream;

@@ -5,6 +5,7 @@ use std::{
     sync::{LazyLock, RwLock, RwLockReadGuard},
 };
 
+use slimpipe_emulator::Policy;
 use slimpipe_mock_protocol::{
     order::Order,
     settings::{read, read_bytes, read_optional, variable},
@@ -31,7 +32,9 @@ pub struct Settings {
     /// When operations on streams begin.
     pub order: Order,
     /// How the emulator schedules a kernel: `eager`, `random:SEED` or `latest:SEED`.
-    pub policy: String,
+    pub policy: Policy,
+    /// Threads of the host that execute the blocks of a kernel.
+    pub threads: usize,
     /// Which allocation of device memory fails for want of memory.
     pub fail_allocation: Option<Trigger>,
     /// Which launch ends in a fault of its context.
@@ -48,7 +51,8 @@ impl Default for Settings {
             memory: 8 << 30,
             driver_version: 13000,
             order: Order::Eager,
-            policy: "eager".into(),
+            policy: Policy::Eager,
+            threads: 1,
             fail_allocation: None,
             fail_launch: None,
             hang: None,
@@ -58,13 +62,14 @@ impl Default for Settings {
 
 impl Settings {
     /// Names of all settings.
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
         "devices",
         "capability",
         "memory",
         "driver_version",
         "order",
         "policy",
+        "threads",
         "fail_allocation",
         "fail_launch",
         "hang",
@@ -85,7 +90,8 @@ impl Settings {
             "memory" => self.memory = read_bytes(name, value)?,
             "driver_version" => self.driver_version = read(name, value)?,
             "order" => self.order = read(name, value)?,
-            "policy" => self.policy = value.into(),
+            "policy" => self.policy = policy(value)?,
+            "threads" => self.threads = read(name, value)?,
             "fail_allocation" => self.fail_allocation = read_optional(name, value)?,
             "fail_launch" => self.fail_launch = read_optional(name, value)?,
             "hang" => self.hang = read_optional(name, value)?,
@@ -103,6 +109,16 @@ impl Settings {
             }
         }
         Ok(settings)
+    }
+}
+
+/// Reads how kernels are scheduled.
+fn policy(value: &str) -> Result<Policy, String> {
+    match value.split_once(':') {
+        None if value == "eager" => Ok(Policy::Eager),
+        Some(("random", seed)) => Ok(Policy::Random { seed: read("policy", seed)? }),
+        Some(("latest", seed)) => Ok(Policy::Latest { seed: read("policy", seed)? }),
+        _ => Err(format!("policy = {value:?}: expected eager, random:SEED or latest:SEED")),
     }
 }
 

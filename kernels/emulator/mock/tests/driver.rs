@@ -4,7 +4,11 @@
 mod copies;
 #[path = "driver/errors.rs"]
 mod errors;
+#[path = "driver/launches.rs"]
+mod launches;
 #[path = "driver/order.rs"]
 mod order;
+#[path = "driver/tensor_maps.rs"]
+mod tensor_maps;
 #[path = "driver/virtual_memory.rs"]
 mod virtual_memory;

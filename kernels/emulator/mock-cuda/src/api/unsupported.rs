@@ -32,6 +32,7 @@ unsupported! {
     cuGraphLaunch,
     cuGraphUpload,
     cuImportExternalMemory,
+    cuLaunchCooperativeKernel,
     cuMemAdvise_v2,
     cuMemAllocManaged,
     cuMemExportToShareableHandle,

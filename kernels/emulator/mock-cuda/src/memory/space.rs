@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, LazyLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
+
+use slimpipe_emulator::Memory;
 
 use super::{
     pages::{Pages, Physical},
@@ -41,6 +43,11 @@ impl Access {
     /// With or without `device`.
     pub fn with(self, device: usize, allowed: bool) -> Access {
         if allowed { Access(self.0 | 1 << device) } else { Access(self.0 & !(1 << device)) }
+    }
+
+    /// The devices.
+    fn devices(self) -> impl Iterator<Item = usize> {
+        (0..MOST_DEVICES).filter(move |device| self.allows(*device))
     }
 
     /// Whether `device` is among them.
@@ -82,6 +89,30 @@ pub struct Segment {
     pub bytes: usize,
 }
 
+/// What the kernels of each device see of the table.
+static DEVICES: [LazyLock<Memory>; MOST_DEVICES] =
+    [const { LazyLock::new(Memory::new) }; MOST_DEVICES];
+
+/// The memory that kernels of a device see.
+pub fn of_device(device: usize) -> &'static Memory {
+    &DEVICES[device]
+}
+
+/// Lets the kernels of a device see a mapping, or not any more.
+fn show(device: usize, address: u64, mapping: &Mapping, visible: bool) {
+    let memory = of_device(device);
+    let done = if visible {
+        // SAFETY: what is mapped stays until `unmap` has waited for all that hold memory, as every
+        // kernel does. Both addresses begin a page, an allocation or what the program registered.
+        unsafe { memory.map(address, mapping.host as *mut u8, mapping.bytes) }
+    } else {
+        memory.unmap(address)
+    };
+    if let Err(wrong) = done {
+        eprintln!("mock CUDA driver: device {device} and its address space differ: {wrong}");
+    }
+}
+
 /// While somebody holds it for reading, nothing that is mapped goes away: kernels and copies work on
 /// addresses of this process.
 static IN_USE: RwLock<()> = RwLock::new(());
@@ -118,7 +149,9 @@ pub fn overlaps(address: u64, bytes: usize) -> bool {
 
 /// Maps addresses that are not mapped.
 pub fn map(address: u64, mapping: Mapping) {
-    table_mut().insert(address, mapping);
+    let mut table = table_mut();
+    mapping.access.devices().for_each(|device| show(device, address, &mapping, true));
+    table.insert(address, mapping);
 }
 
 /// Takes away the mapping that begins at `address`, if `fits` it, once nobody uses memory. `end` gets
@@ -130,17 +163,22 @@ pub fn unmap(address: u64, fits: impl FnOnce(&Mapping) -> bool, end: impl FnOnce
         return false;
     }
     if let Some(mapping) = table.remove(&address) {
+        mapping.access.devices().for_each(|device| show(device, address, &mapping, false));
         end(mapping);
     }
     true
 }
 
-/// Changes who may access the mappings that begin at `bases`.
-pub fn set_access(bases: &[u64], change: impl Fn(Access) -> Access) {
+/// Changes whether a device may access the mappings that begin at `bases`.
+pub fn set_access(bases: &[u64], device: usize, allowed: bool) {
+    let _alone = (!allowed).then(alone);
     let mut table = table_mut();
     for base in bases {
-        if let Some(mapping) = table.get_mut(base) {
-            mapping.access = change(mapping.access);
+        if let Some(mapping) = table.get_mut(base)
+            && mapping.access.allows(device) != allowed
+        {
+            mapping.access = mapping.access.with(device, allowed);
+            show(device, *base, mapping, allowed);
         }
     }
 }

@@ -165,9 +165,7 @@ pub fn set_access(
     device: usize,
     allowed: bool,
 ) -> Result<(), CUresult> {
-    space::set_access(&mappings(&reserved(), address, bytes)?, |access| {
-        access.with(device, allowed)
-    });
+    space::set_access(&mappings(&reserved(), address, bytes)?, device, allowed);
     Ok(())
 }
 
