@@ -1,5 +1,6 @@
 """The page of `trace view`, held against the logs it was made of."""
 
+import json
 import re
 import subprocess
 
@@ -21,6 +22,11 @@ class MemoryPage(PageTest):
         slimpipe("trace view kept again --out compared.html")
         cls.logs = [Log("kept", rank) for rank in range(2)]
 
+    def drawn(self, page):
+        """The page, once it has made all pictures of what is shown."""
+        page.until("!asked && panels.every(panel => panel.whole && !panel.making)")
+        return page
+
     def view(self, page):
         return page.evaluate("[view.from, view.to, span.low, span.high]")
 
@@ -29,7 +35,7 @@ class MemoryPage(PageTest):
         return page.evaluate(
             f"""(() => {{
               const panel = panels[{panel}], box = panel.canvas.getBoundingClientRect(), rank = rankOf(panel);
-              const line = rank.bases[rank.regions.indexOf("{region}")] + {offset} / LINE;
+              const line = rank.bases[rank.regions.indexOf("{region}")] + {offset} / rank.line;
               const top = chart(panel) + STRIP, tall = Math.floor(box.height - top - AXIS);
               const y = top + tall * (1 - (line / lines(rank) - span.low) / (span.high - span.low));
               return [box.left + LEFT + ({time} - view.from) / (view.to - view.from) * (box.width - LEFT), box.top + y];
@@ -79,6 +85,20 @@ class MemoryPage(PageTest):
         page.hover(5, 5)
         self.assertTrue(page.evaluate("document.querySelector('#tip').hidden"))
 
+    def test_the_curve_is_what_was_live_and_reaches_the_summarys_peak(self):
+        page = self.drawn(self.open("memory.html"))
+        rank = json.loads(slimpipe("trace summary kept --rank 0 --json"))["logs"][0]
+        self.assertEqual(page.evaluate("rankOf(panels[0]).peak"), rank["active_peak"])
+        self.assertEqual(page.evaluate("Math.max(...panels[0].whole.active) * rankOf(panels[0]).line"), rank["active_peak"])
+        for at in [0.2, 0.5, 0.9]:
+            time = at * self.logs[0].end
+            live = sum(b["bytes"] for b in self.logs[0].blocks if b["begin"] <= time < b["end"])
+            # Looked at so closely that nothing else happens in a column.
+            page.evaluate(f"move({time} - end * 5e-7, end * 1e-6)")
+            self.drawn(page)
+            now = page.evaluate("panels[0].cache.active[panels[0].cache.active.length / 2] * rankOf(panels[0]).line")
+            self.assertEqual(now, live)
+
     def test_a_click_on_a_unit_shows_its_memory_appear_in_forward_and_vanish_in_backward(self):
         page = self.open("memory.html")
         log = self.logs[0]
@@ -93,7 +113,7 @@ class MemoryPage(PageTest):
         of_unit = [b for b in log.blocks if b.get("slice") == 2 and unit_name(b) == "mb0 s2"]
         self.assertEqual(page.text("#found"), f"{len(of_unit)} of {len(log.blocks)} blocks")
         # The curve of what is searched for: nothing before and after, most of it between.
-        page.settle()
+        self.drawn(page)
         begin, most, finish = page.evaluate(
             "(() => { const a = panels[0].cache.active, c = panels[0].cache; const at = t => a[Math.floor((t - c.from) / c.reach * (a.length - 1))];"
             f"return [at({low}), Math.max(...a), at({high})]; }})()"
@@ -103,10 +123,10 @@ class MemoryPage(PageTest):
 
     def test_ranks_are_switched_by_menu_and_keys(self):
         page = self.open("memory.html")
-        first = page.screenshot()
+        first = self.drawn(page).screenshot()
         page.key("]")
         self.assertEqual(page.evaluate("document.querySelector('#rank').selectedOptions[0].textContent"), "1")
-        self.assertNotEqual(page.screenshot(), first)
+        self.assertNotEqual(self.drawn(page).screenshot(), first)
         block = self.saved(1)
         self.assertTrue(self.point_at(page, block).startswith(self.told(block)[0]))
         page.key("]")
@@ -198,17 +218,17 @@ class MemoryPage(PageTest):
         counts = [sum(b["op"] == "matmul" for b in log.blocks) for log in (self.logs[0], again)]
         told = [f"{n} of {len(log.blocks)} blocks" for n, log in zip(counts, (self.logs[0], again))]
         self.assertEqual(page.text("#found"), "; ".join(told))
-        self.assert_seen(page, "compared.png")
+        self.assert_seen(self.drawn(page), "compared.png")
 
     def test_it_is_seen_in_light_and_in_dark_and_by_every_colour(self):
-        light = self.assert_seen(self.open("memory.html"), "memory-light.png")
-        dark = self.assert_seen(self.open("memory.html", dark=True), "memory-dark.png")
+        light = self.assert_seen(self.drawn(self.open("memory.html")), "memory-light.png")
+        dark = self.assert_seen(self.drawn(self.open("memory.html", dark=True)), "memory-dark.png")
         self.assertGreater(light, dark + 0.3)
         page = self.open("memory.html")
         pictures = []
         for by in ["microbatch", "slice", "layer", "region"]:
             page.evaluate(f"(s => {{ s.value = '{by}'; s.dispatchEvent(new Event('change')); }})(document.querySelector('#by'))")
-            pictures.append(page.screenshot(OUT / f"memory-by-{by}.png"))
+            pictures.append(self.drawn(page).screenshot(OUT / f"memory-by-{by}.png"))
             self.assertIn(f"{by} 0" if by != "region" else "slots", page.text("#legend"))
         self.assertEqual(len(set(pictures)), len(pictures))
 

@@ -9,13 +9,19 @@ class SchedulePage(PageTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # A simulation whose units take about as long as those that were measured.
-        slimpipe("simulate --measured kept/timeline.json --forward 0.001 --backward 0.002 --draw schedule.html")
         trace = json.loads((OUT / "kept/timeline.json").read_text())["traceEvents"]
         spans = [event for event in trace if event["ph"] == "X"]
         begin = min(span["ts"] for span in spans)
         # Bars that compute: those that wait are lower and may lie under others.
         cls.spans = [dict(s, begin=(s["ts"] - begin) / 1e6, seconds=s["dur"] / 1e6) for s in spans if s["tid"] % 2 == 0]
+        # A simulation whose units take as long as those that were measured.
+        forward, backward = (cls.mean(kind) for kind in "FB")
+        slimpipe(f"simulate --measured kept/timeline.json --forward {forward} --backward {backward} --draw schedule.html")
+
+    @classmethod
+    def mean(cls, kind):
+        seconds = [span["seconds"] for span in cls.spans if span["name"].startswith(f"{kind} ")]
+        return sum(seconds) / len(seconds)
 
     def measured(self, page):
         return page.evaluate("charts.findIndex(chart => chart.title.startsWith('measured'))")

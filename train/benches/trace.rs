@@ -1,18 +1,24 @@
-//! What it costs to log five million events, and to sum them up.
-//! `cargo bench -p slimpipe-train --bench trace [-- EVENTS]`.
+//! What it costs to log five million events, to sum them up, to export them and to show them.
+//! `cargo bench -p slimpipe-train --bench trace [-- EVENTS [FILE]]`; the log stays in FILE.
 
 use std::error::Error;
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use slimpipe_allocator::{
     AllocError, Allocation, Memory, Recorder, Region, UnitId, allocate, allocate_meta, scope,
 };
-use slimpipe_train::trace::Summary;
+use slimpipe_train::trace::export::{Format, export};
+use slimpipe_train::trace::view::{Traced, page};
+use slimpipe_train::trace::{Playback, Summary};
 
 const EVENTS: u64 = 5_000_000;
 const LAYERS: u32 = 16;
 const SLICES: u32 = 16;
+/// Microbatches of a step: units of each step have the same names.
+const MICROBATCHES: u32 = 8;
 /// Tensors that a layer's forward saves, and temporaries that it drops.
 const SAVED: usize = 8;
 const DROPPED: usize = 8;
@@ -56,7 +62,11 @@ fn log(path: &Path, events: u64) -> Result<(), AllocError> {
     // Forward and backward place as many blocks as they free.
     let per_microbatch = 2 * u64::from(SLICES * LAYERS) * (SAVED + DROPPED + 1) as u64;
     for microbatch in 0..events.div_ceil(per_microbatch) as u32 {
-        memory.begin_step(u64::from(microbatch) + 1);
+        let step = microbatch / MICROBATCHES;
+        if microbatch % MICROBATCHES == 0 {
+            memory.begin_step(u64::from(step) + 1);
+        }
+        let microbatch = microbatch % MICROBATCHES;
         // The highest peak is the last one, so that all is read twice.
         kept.push(allocate(64, "forgotten")?);
         let mut open = Vec::new();
@@ -76,30 +86,74 @@ fn log(path: &Path, events: u64) -> Result<(), AllocError> {
     memory.flush()
 }
 
-/// The most memory that this process ever had, in MiB.
+/// Runs `work` and prints how long it took, how long a core worked on it, and the most memory that this
+/// process had meanwhile.
+fn measured<T>(
+    what: &str,
+    work: impl FnOnce() -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
+    // Lets the kernel forget the highest so far, where it has such a file.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let (start, before) = (Instant::now(), on_core());
+    let result = work()?;
+    let seconds = start.elapsed().as_secs_f64();
+    print!("{what:<12} {seconds:>6.2} s");
+    if let (Some(before), Some(after), Some(most)) = (before, on_core(), resident()) {
+        print!(", {:>6.2} s on a core, {most:>4.0} MiB resident at most", after - before);
+    }
+    println!();
+    Ok(result)
+}
+
+/// Seconds for which this thread has had a core: others may use the machine too.
+fn on_core() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(stat.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+}
+
 fn resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
+/// Exports to a file, and gives its size.
+fn exported(path: &Path, format: Format, out: &Path) -> Result<u64, Box<dyn Error>> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(out)?);
+    export(&[path.to_owned()], format, &mut file)?;
+    file.flush()?;
+    Ok(std::fs::metadata(out)?.len())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo adds --bench.
-    let given = std::env::args().skip(1).find_map(|word| word.parse().ok());
+    let mut given = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let events = given.next().map(|word| word.parse()).transpose()?.unwrap_or(EVENTS);
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("rank-0000.step-00000001.events");
-    let start = Instant::now();
-    log(&path, given.unwrap_or(EVENTS))?;
-    let written = start.elapsed().as_secs_f64();
+    let path = given.next().map_or(folder.path().join("log"), PathBuf::from);
+    measured("log", || Ok(log(&path, events)?))?;
+    let summary = measured("summary", || Ok(Summary::of(&path)?))?;
     let bytes = std::fs::metadata(&path)?.len();
-    let before = resident();
-    let start = Instant::now();
-    let summary = Summary::of(&path)?;
-    let seconds = start.elapsed().as_secs_f64();
     println!("{} events, {:.2} bytes each", summary.events, bytes as f64 / summary.events as f64);
-    println!("logged in {written:.2} s, summed up in {seconds:.2} s on one core");
-    if let (Some(before), Some(after)) = (before, resident()) {
-        println!("most resident memory: {before:.0} MiB before, {after:.0} MiB with the summary");
+    for (name, format) in [
+        ("memory-viz", Format::MemoryViz),
+        ("perfetto", Format::Perfetto),
+        ("csv", Format::Csv),
+        ("jsonl", Format::Jsonl),
+    ] {
+        let out = folder.path().join("export");
+        let bytes = measured(name, || exported(&path, format, &out))?;
+        println!("{:>24} MB", bytes / 1_000_000);
+        std::fs::remove_file(out)?;
     }
+    let shown = given.next().map_or(folder.path().join("page.html"), PathBuf::from);
+    measured("page", || {
+        let mut trace = Traced::new("bench".to_owned());
+        trace.add(&mut Playback::open(&path)?)?;
+        let mut file = BufWriter::new(File::create(&shown)?);
+        page(&[trace], &mut file)?;
+        Ok(file.flush()?)
+    })?;
+    println!("{:>24} MB", std::fs::metadata(&shown)?.len() / 1_000_000);
     Ok(())
 }

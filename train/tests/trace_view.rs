@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use slimpipe_allocator::{Memory, Region, allocate};
-use slimpipe_train::trace::view::{Traced, page};
+use slimpipe_train::trace::view::{self, Traced};
 use slimpipe_train::trace::{Playback, What};
 
 /// Logs a memory in which blocks come and go.
@@ -31,15 +31,24 @@ fn traced(path: &Path) -> Traced {
     trace
 }
 
-/// What the page holds.
-fn data(page: &str) -> Value {
-    let (_, rest) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();
-    let (data, _) = rest.split_once("</script>").unwrap();
-    serde_json::from_str(data).unwrap()
+fn page(traces: &[Traced]) -> String {
+    let mut text = Vec::new();
+    view::page(traces, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
 }
 
-/// A column of numbers, from its base 64.
-fn column(rank: &Value, name: &str) -> Vec<u32> {
+/// What an element of the page holds.
+fn element<'a>(page: &'a str, id: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!(r#"id="{id}">"#)).unwrap();
+    rest.split_once("</script>").unwrap().0
+}
+
+fn data(page: &str) -> Value {
+    serde_json::from_str(element(page, "data")).unwrap()
+}
+
+/// The numbers that an element holds in base 64.
+fn numbers(text: &str) -> Vec<u32> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,
@@ -48,8 +57,7 @@ fn column(rank: &Value, name: &str) -> Vec<u32> {
         b'/' => 63,
         other => panic!("{other} in base 64"),
     };
-    let text = rank[name].as_str().unwrap().trim_end_matches('=');
-    let groups = text.as_bytes().chunks(4).flat_map(|group| {
+    let groups = text.trim_end_matches('=').as_bytes().chunks(4).flat_map(|group| {
         let bits = group.iter().fold(0u32, |bits, byte| bits << 6 | u32::from(digit(*byte)));
         let bits = bits << (6 * (4 - group.len()));
         bits.to_be_bytes()[1..group.len()].to_vec()
@@ -58,16 +66,29 @@ fn column(rank: &Value, name: &str) -> Vec<u32> {
     bytes.chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().unwrap())).collect()
 }
 
+/// The columns of a rank's blocks, and of their owners.
+fn columns(page: &str, rank: &Value) -> ([Vec<u32>; 5], [Vec<u32>; 6]) {
+    let all = numbers(element(page, rank["data"].as_str().unwrap()));
+    let [blocks, kinds] = ["blocks", "kinds"].map(|count| rank[count].as_u64().unwrap() as usize);
+    assert_eq!(all.len(), 5 * blocks + 6 * kinds);
+    let (of_blocks, of_owners) = all.split_at(5 * blocks);
+    let column = |all: &[u32], count: usize, at: usize| all[at * count..(at + 1) * count].to_vec();
+    (
+        std::array::from_fn(|at| column(of_blocks, blocks, at)),
+        std::array::from_fn(|at| column(of_owners, kinds, at)),
+    )
+}
+
 #[test]
 fn the_page_holds_every_block_where_and_when_it_lived_and_none_overlap() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rank.events");
     write(&path, 3);
-    let data = data(&page(&[traced(&path)]));
+    let page = page(&[traced(&path)]);
+    let data = data(&page);
     let rank = &data[0]["ranks"][0];
-    assert_eq!(rank["rank"], 3);
-    let [begins, ends, places, sizes, owners] =
-        ["begins", "ends", "places", "sizes", "owners"].map(|name| column(rank, name));
+    assert_eq!((&rank["rank"], &rank["line"]), (&3.into(), &64.into()));
+    let ([begins, ends, places, sizes, owners], [regions, .., names]) = columns(&page, rank);
 
     let mut log = Playback::open(&path).unwrap();
     let (mut at, tick) = (0, (rank["tick"].as_f64().unwrap() * 1e9).round() as u64);
@@ -77,14 +98,15 @@ fn the_page_holds_every_block_where_and_when_it_lived_and_none_overlap() {
         assert_eq!(u64::from(begins[at]), event.time / tick);
         assert_eq!(u64::from(places[at]), base + block.offset / 64);
         assert_eq!(u64::from(sizes[at]) * 64, block.bytes);
-        let owner = &rank["about"][owners[at] as usize];
-        assert_eq!(owner[0], block.region.index());
-        let name = &rank["names"][owner[5].as_u64().unwrap() as usize];
+        let owner = owners[at] as usize;
+        assert_eq!(regions[owner] as usize, block.region.index());
+        let name = &rank["names"][names[owner] as usize];
         assert_eq!(name[0], log.name(block.name).op());
         assert_eq!(name[1], log.name(block.name).site());
         at += 1;
     }
     assert_eq!(at, begins.len());
+    assert_eq!(rank["peak"].as_u64(), Some(log.memory().active().peak));
     assert!(at > 600);
     for a in 0..at {
         assert!(begins[a] <= ends[a]);
@@ -108,7 +130,8 @@ fn a_page_asks_nothing_of_the_network_and_no_name_ends_its_data() {
     for from_elsewhere in ["http:", "https:", "src=", "@import", "url("] {
         assert!(!text.contains(from_elsewhere), "{from_elsewhere}");
     }
-    assert_eq!(text.matches("</script>").count(), 2);
+    // The data, the script, and of each run its blocks and its units.
+    assert_eq!(text.matches("</script>").count(), 2 + 2 * 2);
     assert_eq!(data(&text).as_array().unwrap().len(), 2);
 }
 
@@ -120,10 +143,11 @@ fn a_resumed_run_has_both_logs_of_a_rank_one_after_the_other() {
     write(&second, 1);
     let mut trace = traced(&first);
     trace.add(&mut Playback::open(&second).unwrap()).unwrap();
-    let data = data(&page(&[trace]));
+    let page = page(&[trace]);
+    let data = data(&page);
     let ranks = data[0]["ranks"].as_array().unwrap();
     assert_eq!(ranks.len(), 1);
-    let begins = column(&ranks[0], "begins");
+    let ([begins, ..], _) = columns(&page, &ranks[0]);
     assert_eq!(begins.len() % 2, 0);
     assert!(begins.is_sorted());
 }

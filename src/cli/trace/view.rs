@@ -1,8 +1,9 @@
 //! `slimpipe trace view`.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,37 +39,50 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         traces.push(trace);
     }
-    let text = page(&traces);
     match args.serve {
-        Some(port) => serve(port, &text),
+        Some(port) => {
+            let mut text = Vec::new();
+            page(&traces, &mut text)?;
+            serve(port, &text)
+        }
         None => {
             let out = args.out.display();
-            std::fs::write(&args.out, text).with_context(|| format!("cannot write {out}"))?;
+            write(&traces, &args.out).with_context(|| format!("cannot write {out}"))?;
             println!("wrote {out}: open it in a browser");
             Ok(())
         }
     }
 }
 
+fn write(traces: &[Traced], path: &Path) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    page(traces, &mut file)?;
+    file.flush()
+}
+
 /// Answers every request with the page, until the command is ended.
-fn serve(port: u16, text: &str) -> anyhow::Result<()> {
+fn serve(port: u16, text: &[u8]) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("cannot serve on port {port}; --serve 0 takes a free one"))?;
     println!("serving on http://{}/; end with Ctrl-C", listener.local_addr()?);
-    for stream in listener.incoming() {
-        // A browser that goes away is no reason to end.
-        let _ = stream.and_then(|stream| answer(stream, text));
-    }
+    std::thread::scope(|scope| {
+        for stream in listener.incoming() {
+            // Browsers open connections that they may never use: one must not keep others waiting. One that
+            // goes away is no reason to end.
+            scope.spawn(|| stream.and_then(|stream| answer(stream, text)));
+        }
+    });
     Ok(())
 }
 
-fn answer(mut stream: TcpStream, text: &str) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, text: &[u8]) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     // Whatever is asked for, the answer is the same: it is enough to wait for the request.
     let _ = stream.read(&mut [0; 4096])?;
     let length = text.len();
     write!(
         stream,
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
-    )
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
+    stream.write_all(text)
 }

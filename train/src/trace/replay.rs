@@ -30,6 +30,8 @@ pub struct Held {
     pub since: u64,
     /// The phase it was placed in, if in one.
     pub phase: Option<Phase>,
+    /// How many blocks the log has placed before it.
+    pub number: u64,
 }
 
 /// One region.
@@ -107,6 +109,7 @@ pub struct Replay {
     units_peak: u64,
     phase: Option<(UnitId, Phase)>,
     step: Option<u64>,
+    placed: u64,
     overflow_hits: u64,
     refused: u64,
 }
@@ -126,7 +129,9 @@ impl Replay {
                     block,
                     since: event.time,
                     phase,
+                    number: self.placed,
                 })?;
+                self.placed += 1;
                 self.active.set(self.active.current + block.bytes);
                 self.overflow_hits += u64::from(block.unplanned);
             }

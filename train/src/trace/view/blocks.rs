@@ -24,15 +24,16 @@ pub(super) struct Stretch {
     pub end: u64,
 }
 
-/// Everything that a page shows of one rank. Times in nanoseconds since 1970, places in lines of 64
-/// bytes.
+/// Everything that a page shows of one rank. Times in nanoseconds since 1970, places in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     pub blocks: Vec<Lived>,
     pub owners: Vec<Owner>,
     pub stretches: Vec<Stretch>,
-    /// Lines that each region ever reached, in the order of [`Region::ALL`].
+    /// Where each region's blocks ever ended, in the order of [`Region::ALL`].
     pub extents: [u64; Region::COUNT],
+    /// Most live bytes.
+    pub peak: u64,
     /// When the first log began, and when the last event happened.
     pub begin: u64,
     pub end: u64,
@@ -46,13 +47,11 @@ pub(super) struct Lived {
     pub end: u64,
     /// In its region.
     pub place: u64,
-    pub lines: u64,
+    pub bytes: u64,
     /// An index into the owners.
     pub owner: u32,
 }
 
-/// What sizes are counted in.
-const LINE: u64 = 64;
 /// The end of blocks that are still live.
 const OPEN: u64 = u64::MAX;
 
@@ -63,23 +62,25 @@ impl Blocks {
         self.begin = if self.blocks.is_empty() { began } else { self.begin.min(began) };
         self.end = self.end.max(began);
         let first = self.blocks.len();
-        let mut live: HashMap<(Region, u64), usize> = HashMap::new();
+        // Numbers of names are a log's own.
+        let mut known = HashMap::new();
         let mut running: Option<Stretch> = None;
-        while let Some(Event { time, what, .. }) = log.next()? {
+        while let Some(Event { time, what, freed }) = log.next()? {
             let time = began.saturating_add(time);
             self.end = self.end.max(time);
             match what {
                 What::Alloc(block) => {
-                    let owner = self.number(&block, log.name(block.name));
-                    let (place, lines) = (block.offset / LINE, block.bytes / LINE);
-                    let reached = &mut self.extents[block.region.index()];
-                    *reached = (*reached).max(place + lines);
-                    live.insert((block.region, block.offset), self.blocks.len());
-                    self.blocks.push(Lived { begin: time, end: OPEN, place, lines, owner });
+                    let Block { region, offset: place, bytes, unit, layer, name, .. } = block;
+                    let owner = *known.entry((region, unit, layer, name)).or_insert_with(|| {
+                        self.number(Owner { region, unit, layer, name: log.name(name).clone() })
+                    });
+                    let reached = &mut self.extents[region.index()];
+                    *reached = (*reached).max(place + bytes);
+                    self.blocks.push(Lived { begin: time, end: OPEN, place, bytes, owner });
                 }
-                What::Free { region, offset, .. } => {
-                    if let Some(block) = live.remove(&(region, offset)) {
-                        self.blocks[block].end = time;
+                What::Free { .. } => {
+                    if let Some(held) = freed {
+                        self.blocks[first + held.number as usize].end = time;
                     }
                 }
                 What::Phase(unit, phase) => {
@@ -92,6 +93,7 @@ impl Blocks {
                 _ => {}
             }
         }
+        self.peak = self.peak.max(log.memory().active().peak);
         let end = self.end;
         let open = self.blocks[first..].iter_mut().filter(|block| block.end == OPEN);
         open.for_each(|block| block.end = end);
@@ -99,9 +101,7 @@ impl Blocks {
         Ok(())
     }
 
-    fn number(&mut self, block: &Block, name: &Name) -> u32 {
-        let Block { region, unit, layer, .. } = *block;
-        let owner = Owner { region, unit, layer, name: name.clone() };
+    fn number(&mut self, owner: Owner) -> u32 {
         let next = self.owners.len() as u32;
         let number = *self.numbers.entry(owner.clone()).or_insert(next);
         if number == next {

@@ -1,21 +1,37 @@
 //! Memory logs as one page for a browser: the pipeline above, the map of memory over time below.
+//!
+//! The page is one file: text, style, script, and the logs' blocks as columns of numbers, which the script takes
+//! as they are. It is written part by part, in memory for the blocks alone.
 
 mod blocks;
+mod columns;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use slimpipe_allocator::{Phase, Region, UnitId};
 
-use self::blocks::{Blocks, Lived};
+use self::blocks::{Blocks, Lived, Stretch};
+use self::columns::Columns;
 use super::{Name, Playback, TraceError};
 
-const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+const PAGE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+/// One script: each part uses those before it.
+const SCRIPT: [&str; 6] = [
+    include_str!("page/columns.js"),
+    include_str!("page/colours.js"),
+    include_str!("page/picture.js"),
+    include_str!("page/draw.js"),
+    include_str!("page/input.js"),
+    include_str!("page/controls.js"),
+];
 
-/// Finest steps into which a page divides its time.
-const TICKS: u64 = u32::MAX as u64;
+/// The largest number in a column.
+const LARGEST: u64 = u32::MAX as u64;
+/// What places and sizes are counted in, unless there are too many.
+const LINE: u64 = 64;
 
 /// One run on a page: its name, and what its ranks logged.
 pub struct Traced {
@@ -38,116 +54,188 @@ impl Traced {
     }
 }
 
-/// The page of one run or of several to compare, with everything it needs in it.
-pub fn page(traces: &[Traced]) -> String {
-    // Text in a script element ends at `</`, wherever that is.
-    let data = Value::from_iter(traces.iter().map(trace)).to_string().replace("</", "<\\/");
-    let parts = [("/*style*/", STYLE), ("/*script*/", SCRIPT), ("/*data*/", &*data)];
-    parts.into_iter().fold(PAGE.to_owned(), |page, (mark, part)| page.replacen(mark, part, 1))
-}
-
-fn trace(trace: &Traced) -> Value {
-    // All ranks on one clock, that of the earliest.
-    let begin = trace.ranks.values().map(|blocks| blocks.begin).min().unwrap_or(0);
-    let ranks = trace.ranks.iter().map(|(number, blocks)| rank(*number, blocks, begin));
-    json!({ "name": trace.name, "ranks": ranks.collect::<Value>() })
-}
-
-/// Columns of numbers in little-endian bytes, in base 64.
-fn rank(number: u32, blocks: &Blocks, begin: u64) -> Value {
-    let tick = (blocks.end - begin).div_ceil(TICKS).max(1);
-    let ticks = |time: u64| (time - begin) / tick;
-    // Regions lie above each other on the page, in their order.
-    let mut bases = [0; Region::ALL.len()];
-    for at in 1..bases.len() {
-        bases[at] = bases[at - 1] + blocks.extents[at - 1];
+/// Writes the page of one run or of several to compare, with everything it needs in it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn page(traces: &[Traced], out: &mut impl Write) -> io::Result<()> {
+    let mut rest = PAGE;
+    for mark in ["/*style*/", "/*data*/", "<!--columns-->", "/*script*/"] {
+        let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
+        out.write_all(before.as_bytes())?;
+        rest = after;
+        match mark {
+            "/*style*/" => out.write_all(STYLE.as_bytes())?,
+            "/*data*/" => {
+                let all = traces.iter().enumerate().map(|(at, trace)| trace.about(at));
+                // Text in a script element ends at `</`, wherever that is.
+                let text = Value::from_iter(all).to_string().replace("</", "<\\/");
+                out.write_all(text.as_bytes())?;
+            }
+            "<!--columns-->" => {
+                traces.iter().enumerate().try_for_each(|(at, t)| t.columns(at, out))?
+            }
+            _ => SCRIPT.iter().try_for_each(|part| out.write_all(part.as_bytes()))?,
+        }
     }
-    let column = |of: &dyn Fn(&Lived) -> u64| {
-        let bytes = blocks.blocks.iter().flat_map(|block| (of(block) as u32).to_le_bytes());
-        base64(bytes)
-    };
-    let base = |block: &Lived| bases[blocks.owners[block.owner as usize].region.index()];
-    let mut names = Names::default();
-    let owners: Value = (blocks.owners.iter())
-        .map(|owner| {
-            let (region, layer) = (owner.region.index(), owner.layer.map_or(-1, i64::from));
-            let [microbatch, slice, chunk] = unit(owner.unit);
-            json!([region, microbatch, slice, chunk, layer, names.number(&owner.name)])
-        })
-        .collect();
-    let stretches: Value = (blocks.stretches.iter())
-        .map(|stretch| {
-            let [microbatch, slice, chunk] = unit(Some(stretch.unit));
-            let phase = match stretch.phase {
-                Phase::Forward => 0,
-                Phase::Backward => 1,
-                Phase::Weight => 2,
-            };
-            json!([phase, microbatch, slice, chunk, ticks(stretch.begin), ticks(stretch.end)])
-        })
-        .collect();
-    json!({
-        "rank": number,
-        "tick": tick as f64 * 1e-9,
-        "end": ticks(blocks.end),
-        "regions": Region::ALL.map(Region::name),
-        "bases": bases,
-        "extents": blocks.extents,
-        "begins": column(&|block| ticks(block.begin)),
-        "ends": column(&|block| ticks(block.end)),
-        "places": column(&|block| base(block) + block.place),
-        "sizes": column(&|block| block.lines),
-        "owners": column(&|block| u64::from(block.owner)),
-        "about": owners,
-        "names": names.all,
-        "stretches": stretches,
-    })
+    out.write_all(rest.as_bytes())
 }
 
-fn unit(unit: Option<UnitId>) -> [i64; 3] {
-    unit.map_or([-1; 3], |unit| [unit.microbatch, unit.slice, unit.chunk].map(i64::from))
+/// The names of the elements that hold a rank's blocks and its units.
+fn elements(trace: usize, rank: u32) -> [String; 2] {
+    ["blocks", "units"].map(|what| format!("{what}-{trace}-{rank}"))
+}
+
+impl Traced {
+    /// All ranks are on one clock, that of the earliest.
+    fn begin(&self) -> u64 {
+        self.ranks.values().map(|blocks| blocks.begin).min().unwrap_or(0)
+    }
+
+    /// All but the columns, as the script takes it.
+    fn about(&self, at: usize) -> Value {
+        let ranks = self.ranks.iter().map(|(number, blocks)| {
+            let [data, units] = elements(at, *number);
+            let scale = Scale::of(blocks, self.begin());
+            let mut names = Names::default();
+            blocks.owners.iter().for_each(|owner| _ = names.number(&owner.name));
+            let most = |of: fn(&blocks::Owner) -> Option<u32>| {
+                blocks.owners.iter().filter_map(of).max().unwrap_or(0)
+            };
+            json!({
+                "rank": number,
+                "data": data,
+                "units": units,
+                "blocks": blocks.blocks.len(),
+                "kinds": blocks.owners.len(),
+                "runs": blocks.stretches.len(),
+                "peak": blocks.peak,
+                "tick": scale.tick as f64 * 1e-9,
+                "line": scale.line,
+                "end": scale.ticks(blocks.end),
+                "regions": Region::ALL.map(Region::name),
+                "bases": scale.bases,
+                "extents": blocks.extents.map(|bytes| scale.lines(bytes)),
+                "names": names.all,
+                "most": {
+                    "microbatch": most(|owner| Some(owner.unit?.microbatch)),
+                    "slice": most(|owner| Some(owner.unit?.slice)),
+                    "layer": most(|owner| owner.layer),
+                },
+            })
+        });
+        json!({ "name": self.name, "ranks": ranks.collect::<Value>() })
+    }
+
+    fn columns(&self, at: usize, out: &mut impl Write) -> io::Result<()> {
+        for (&number, blocks) in &self.ranks {
+            let [data, units] = elements(at, number);
+            let scale = Scale::of(blocks, self.begin());
+            element(out, &data, |columns| scale.blocks(blocks, columns))?;
+            element(out, &units, |columns| scale.stretches(&blocks.stretches, columns))?;
+        }
+        Ok(())
+    }
+}
+
+fn element<W: Write>(
+    out: &mut W,
+    id: &str,
+    write: impl FnOnce(&mut Columns<&mut W>) -> io::Result<()>,
+) -> io::Result<()> {
+    write!(out, "<script type=\"application/octet-stream\" id=\"{id}\">")?;
+    let mut columns = Columns::new(&mut *out);
+    write(&mut columns)?;
+    columns.finish()?;
+    out.write_all(b"</script>\n")
+}
+
+/// How times and places of a rank are counted on a page, in 32 bits.
+struct Scale {
+    /// When the page's time begins.
+    begin: u64,
+    /// Nanoseconds.
+    tick: u64,
+    /// Bytes.
+    line: u64,
+    /// Where regions begin, in lines: they lie above each other on the page, in their order.
+    bases: [u64; Region::COUNT],
+}
+
+impl Scale {
+    fn of(blocks: &Blocks, begin: u64) -> Self {
+        let tick = (blocks.end - begin).div_ceil(LARGEST).max(1);
+        let bytes: u64 = blocks.extents.iter().sum();
+        // Coarser lines for what is beyond 256 GiB. Each region takes whole ones.
+        let mut line = LINE;
+        while bytes / line + Region::COUNT as u64 > LARGEST {
+            line *= 2;
+        }
+        let mut bases = [0; Region::COUNT];
+        for at in 1..bases.len() {
+            bases[at] = bases[at - 1] + blocks.extents[at - 1].div_ceil(line);
+        }
+        Self { begin, tick, line, bases }
+    }
+
+    fn ticks(&self, time: u64) -> u32 {
+        ((time - self.begin) / self.tick) as u32
+    }
+
+    fn lines(&self, bytes: u64) -> u32 {
+        bytes.div_ceil(self.line) as u32
+    }
+
+    fn blocks(&self, blocks: &Blocks, to: &mut Columns<impl Write>) -> io::Result<()> {
+        let Blocks { blocks, owners, .. } = blocks;
+        let base = |block: &Lived| self.bases[owners[block.owner as usize].region.index()];
+        to.extend(blocks.iter().map(|block| self.ticks(block.begin)))?;
+        to.extend(blocks.iter().map(|block| self.ticks(block.end)))?;
+        to.extend(blocks.iter().map(|block| (base(block) + block.place / self.line) as u32))?;
+        to.extend(blocks.iter().map(|block| self.lines(block.bytes)))?;
+        to.extend(blocks.iter().map(|block| block.owner))?;
+        let mut names = Names::default();
+        to.extend(owners.iter().map(|owner| owner.region.index() as u32))?;
+        for part in 0..3 {
+            to.extend(owners.iter().map(|owner| unit(owner.unit)[part]))?;
+        }
+        to.extend(owners.iter().map(|owner| owner.layer.unwrap_or(NONE)))?;
+        to.extend(owners.iter().map(|owner| names.number(&owner.name)))
+    }
+
+    fn stretches(&self, stretches: &[Stretch], to: &mut Columns<impl Write>) -> io::Result<()> {
+        to.extend(stretches.iter().map(|stretch| match stretch.phase {
+            Phase::Forward => 0,
+            Phase::Backward => 1,
+            Phase::Weight => 2,
+        }))?;
+        for part in 0..3 {
+            to.extend(stretches.iter().map(|stretch| unit(Some(stretch.unit))[part]))?;
+        }
+        to.extend(stretches.iter().map(|stretch| self.ticks(stretch.begin)))?;
+        to.extend(stretches.iter().map(|stretch| self.ticks(stretch.end)))
+    }
+}
+
+/// What has no unit or no layer: the script reads it as -1.
+const NONE: u32 = u32::MAX;
+
+fn unit(unit: Option<UnitId>) -> [u32; 3] {
+    unit.map_or([NONE; 3], |unit| [unit.microbatch, unit.slice, unit.chunk])
 }
 
 /// Operations and call sites by number, each pair once.
 #[derive(Default)]
 struct Names<'a> {
     all: Vec<[&'a str; 2]>,
-    numbers: HashMap<&'a Name, usize>,
+    numbers: HashMap<&'a Name, u32>,
 }
 
 impl<'a> Names<'a> {
-    fn number(&mut self, name: &'a Name) -> usize {
+    fn number(&mut self, name: &'a Name) -> u32 {
         *self.numbers.entry(name).or_insert_with(|| {
             self.all.push([name.op(), name.site()]);
-            self.all.len() - 1
+            self.all.len() as u32 - 1
         })
-    }
-}
-
-fn base64(bytes: impl Iterator<Item = u8>) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.size_hint().0.div_ceil(3) * 4);
-    let mut bytes = bytes.peekable();
-    while bytes.peek().is_some() {
-        let group = [bytes.next(), bytes.next(), bytes.next()];
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(byte.unwrap_or(0)));
-        let digits = 1 + group.iter().flatten().count();
-        let digit = |at: usize| char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]);
-        text.extend((0..4).map(|at| if at < digits { digit(at) } else { '=' }));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn bytes_are_spelled_as_rfc_4648_says() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(bytes.bytes()), text);
-        }
     }
 }
