@@ -1,11 +1,14 @@
 //! Loads and stores of a warp.
 
 use super::block::Block;
+use super::commons::Commons;
+use super::execute::spot;
+use super::flight::{Origin, remote_store};
 use super::shared::split;
-use super::step::Machine;
+use super::step::{Machine, Raised};
 use super::warp::Warp;
 use crate::fault::{FaultKind, Trouble};
-use crate::isa::{Access, Operands, Space, Width};
+use crate::isa::{Access, Operands, Space, StoreAsync, Width};
 use crate::memory::window::{Place, place};
 use crate::registers::{Class, LANES, Registers, Slot};
 
@@ -51,7 +54,7 @@ pub(super) fn aligned(
 /// Executes a load.
 pub(super) fn load(
     machine: &mut Machine<'_>,
-    blocks: &[Block],
+    commons: &Commons,
     warp: &mut Warp,
     access: &Access,
     operands: &Operands,
@@ -66,7 +69,7 @@ pub(super) fn load(
         space => {
             for lane in lanes(mask) {
                 let target = &mut data[lane][..bytes];
-                read(machine, blocks, warp, space, lane, at[lane], target)
+                read(machine, &commons.blocks, warp, space, lane, at[lane], target)
                     .map_err(|t| t.at_lane(lane))?;
             }
         }
@@ -90,13 +93,16 @@ pub(super) fn read(
     let bytes = target.len();
     match resolve(space, address) {
         Place::Global(address) => {
-            let source = machine.view.locate(address, bytes)?;
-            // SAFETY: the view found that many live bytes there.
-            unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), bytes) };
+            machine.read_global(address, target)?;
         }
         Place::Shared(address) => {
             let (block, offset) = shared_block(blocks, warp, space, address)?;
-            target.copy_from_slice(blocks[block].shared.read(offset, bytes)?);
+            let block = &blocks[block];
+            if let Err(conflict) = block.watch.check(offset, offset + bytes as u32, false) {
+                let line = machine.line(conflict.pc);
+                return Err(conflict.trouble("a load of", offset, line));
+            }
+            target.copy_from_slice(block.shared.read(offset, bytes)?);
         }
         Place::Local(offset) => {
             target.copy_from_slice(&warp.local[local_range(warp, lane, offset, bytes)?]);
@@ -152,6 +158,23 @@ pub(super) fn shared_block(
         return Err(Trouble::new(FaultKind::Freed, what));
     }
     Ok((rank, offset))
+}
+
+/// The block and offset of an address that must be shared, in its own space or generic.
+pub(super) fn shared_place(
+    blocks: &[Block],
+    warp: &Warp,
+    address: u64,
+) -> Result<(usize, u32), Box<Trouble>> {
+    let address = match place(address) {
+        Place::Shared(address) => address,
+        Place::Global(address) if address <= u64::from(u32::MAX) => address as u32,
+        _ => {
+            let what = format!("{address:#x} is not an address in shared memory");
+            return Err(Trouble::new(FaultKind::OutOfBounds, what));
+        }
+    };
+    shared_block(blocks, warp, Space::Shared { cluster: true }, address)
 }
 
 pub(super) fn local_range(
@@ -274,7 +297,7 @@ fn put(
 /// Executes a store.
 pub(super) fn store(
     machine: &mut Machine<'_>,
-    blocks: &mut [Block],
+    commons: &mut Commons,
     warp: &mut Warp,
     access: &Access,
     operands: &Operands,
@@ -293,8 +316,39 @@ pub(super) fn store(
         return store_global(machine, &at, mask, bytes, &data);
     }
     for lane in lanes(mask) {
-        write(machine, blocks, warp, access.space, lane, at[lane], &data[lane][..bytes])
+        write(machine, commons, warp, access.space, lane, at[lane], &data[lane][..bytes])
             .map_err(|t| t.at_lane(lane))?;
+    }
+    Ok(())
+}
+
+/// Executes `st.async` and `red.async`: values that arrive later, reported to an mbarrier.
+pub(super) fn store_async(
+    machine: &mut Machine<'_>,
+    commons: &mut Commons,
+    warp: &mut Warp,
+    store: &StoreAsync,
+    operands: &Operands,
+    mask: u32,
+    pc: u32,
+) -> Result<(), Raised> {
+    let width = store.ty.bytes() as usize;
+    let bytes = width * usize::from(store.count);
+    let at = addresses(&warp.registers, operands.src[0], 0);
+    let barriers = addresses(&warp.registers, operands.more[0], 0);
+    let mut data: Data = [[0; 16]; LANES];
+    for element in 0..usize::from(store.count) {
+        get(&warp.registers, operands.src[1 + element], &mut data, element * width, width);
+    }
+    for lane in lanes(mask) {
+        let origin = Origin { block: warp.block, warp: warp.number, lane: lane as u32, pc };
+        let places = aligned(&at, 1 << lane, bytes).and_then(|()| {
+            Ok((spot(commons, warp, at[lane])?, spot(commons, warp, barriers[lane])?))
+        });
+        let (to, barrier) = places.map_err(|trouble| Raised::at(origin, trouble))?;
+        let value = data[lane][..bytes].to_vec();
+        let how = store.reduction.map(|how| (how, store.ty));
+        remote_store(machine, commons, origin, value, to, how, barrier)?;
     }
     Ok(())
 }
@@ -302,7 +356,7 @@ pub(super) fn store(
 /// Writes bytes of one lane.
 pub(super) fn write(
     machine: &mut Machine<'_>,
-    blocks: &mut [Block],
+    commons: &mut Commons,
     warp: &mut Warp,
     space: Space,
     lane: usize,
@@ -312,13 +366,24 @@ pub(super) fn write(
     let bytes = source.len();
     match resolve(space, address) {
         Place::Global(address) => {
-            let target = machine.view.locate(address, bytes)?;
-            // SAFETY: the view found that many live bytes there.
-            unsafe { target.copy_from_nonoverlapping(source.as_ptr(), bytes) };
+            machine.write_global(address, source)?;
         }
         Place::Shared(address) => {
-            let (block, offset) = shared_block(blocks, warp, space, address)?;
-            blocks[block].shared.write(offset, bytes)?.copy_from_slice(source);
+            let (rank, offset) = shared_block(&commons.blocks, warp, space, address)?;
+            let block = &mut commons.blocks[rank];
+            let end = offset.saturating_add(bytes as u32);
+            block.shared.write(offset, bytes)?.copy_from_slice(source);
+            if let Err(conflict) = block.watch.check(offset, end, true) {
+                let line = machine.line(conflict.pc);
+                return Err(conflict.trouble("a store to", offset, line));
+            }
+            if let Some(at) = block.mbarriers.touched(offset, end) {
+                let what = format!("a store to {offset:#x} destroys the mbarrier at {at:#x}");
+                return Err(Trouble::new(FaultKind::Mbarrier, what));
+            }
+            // Threads of other blocks have no fences here: their writes count as the own ones'.
+            let thread = warp.number * LANES as u32 + lane as u32;
+            block.watch.wrote(offset, end, thread, commons.clock);
         }
         Place::Local(offset) => {
             let range = local_range(warp, lane, offset, bytes)?;

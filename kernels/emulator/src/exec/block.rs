@@ -1,24 +1,33 @@
 //! What the threads of a block share.
 
-use super::barrier::{BARRIERS, NamedBarrier};
+use super::barrier::{BARRIERS, MBarriers, NamedBarrier};
 use super::shared::Shared;
+use super::watch::Watch;
 
 /// A block that runs.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     pub index: [u32; 3],
     pub shared: Shared,
+    pub watch: Watch,
+    pub mbarriers: MBarriers,
     pub barriers: [NamedBarrier; BARRIERS],
     /// Threads that have not exited.
     pub live: u32,
+    /// Registers that no warp has.
+    pub free_registers: i64,
 }
 
 impl Block {
-    pub(super) fn start(&mut self, index: [u32; 3], threads: u32, shared: u32) {
+    /// Begins a block's life; `remember` who writes if the async proxy reads.
+    pub(super) fn start(&mut self, index: [u32; 3], threads: u32, shared: u32, remember: bool) {
         self.index = index;
         self.shared.start(shared);
+        self.watch.start(self.shared.bytes(), threads, remember);
+        self.mbarriers.clear();
         self.barriers = Default::default();
         self.live = threads;
+        self.free_registers = 0;
     }
 
     /// Threads leave: barriers for all of the block may be complete without them.

@@ -1,25 +1,30 @@
 //! A cluster of blocks that run together.
 
+use std::sync::Arc;
+
 use super::block::Block;
+use super::commons::{ClusterBarrier, Commons};
+use super::diagnose::{self, Place};
+use super::flight;
 use super::policy::{Policy, Random};
 use super::setup::{Dimensions, specials};
 use super::step::{self, Machine, Raised};
 use super::warp::{Wait, Warp};
-use crate::fault::{Fault, FaultKind, Trouble};
-use crate::program::Program;
+use crate::fault::{Fault, FaultKind};
+use crate::program::{Program, REGISTERS};
 use crate::registers::{Constants, LANES};
-use std::sync::Arc;
 
 /// Blocks and warps of a cluster.
 #[derive(Default)]
 pub(super) struct Cluster {
     number: u64,
-    blocks: Vec<Block>,
+    commons: Commons,
     warps: Vec<Warp>,
-    random: Option<Random>,
     /// Instructions since anything happened that others can see.
     idle: u64,
     progress: u64,
+    /// How often waits have been given up since then.
+    expirations: u32,
 }
 
 /// How a slice of a cluster's run ended.
@@ -36,6 +41,8 @@ const TURN: u32 = 4096;
 const RANDOM_TURN: usize = 400;
 /// Instructions without any effect after which a cluster is said to run for ever.
 const LONGEST_IDLE: u64 = 50_000_000;
+/// How often waits are given up before a cluster is said to be stuck: code may try other things.
+const EXPIRATIONS: u32 = 32;
 
 impl Cluster {
     /// Begins the life of cluster `number`.
@@ -48,33 +55,39 @@ impl Cluster {
         policy: Policy,
     ) {
         self.number = number;
-        self.random = match policy {
+        (self.idle, self.progress, self.expirations) = (0, 0, 0);
+        let (blocks, warps) = (dimensions.cluster_blocks() as usize, dimensions.warps() as usize);
+        let commons = &mut self.commons;
+        commons.random = match policy {
             Policy::Eager => None,
             _ => Some(Random::new(policy.seed(), number)),
         };
-        (self.idle, self.progress) = (0, 0);
-        let blocks = dimensions.cluster_blocks();
-        let warps = dimensions.warps();
-        self.blocks.resize_with(blocks as usize, Block::default);
-        for (rank, block) in self.blocks.iter_mut().enumerate() {
+        commons.flights.clear();
+        commons.barrier = ClusterBarrier::default();
+        commons.clock = 1;
+        commons.blocks.resize_with(blocks, Block::default);
+        let registers = program.start_registers();
+        for (rank, block) in commons.blocks.iter_mut().enumerate() {
             let index = dimensions.block_index(number, rank as u32);
-            block.start(index, dimensions.threads(), dimensions.shared);
+            block.start(index, dimensions.threads(), dimensions.shared, program.async_reads);
+            let used = registers.unwrap_or(0) * LANES as u32 * warps as u32;
+            block.free_registers = i64::from(REGISTERS) - i64::from(used);
         }
-        self.warps.truncate((blocks * warps) as usize);
-        for warp in &mut self.warps {
-            warp.registers.poison(&constants[0]);
-        }
-        while self.warps.len() < (blocks * warps) as usize {
-            self.warps.push(Warp::new(program.registers, Arc::clone(&constants[0])));
-        }
-        for (i, warp) in self.warps.iter_mut().enumerate() {
-            let (block, number_in_block) = (i / warps as usize, i as u32 % warps);
-            if block > 0 {
-                warp.registers.poison(&constants[block]);
+        self.warps.truncate(blocks * warps);
+        for i in 0..blocks * warps {
+            let (block, in_block) = (i / warps, (i % warps) as u32);
+            match self.warps.get_mut(i) {
+                Some(warp) => warp.registers.poison(&constants[block]),
+                None => {
+                    let constants = Arc::clone(&constants[block]);
+                    self.warps.push(Warp::new(program.registers, constants));
+                }
             }
-            let threads = dimensions.threads() - number_in_block * LANES as u32;
+            let warp = &mut self.warps[i];
+            let threads = dimensions.threads() - in_block * LANES as u32;
             let mask = if threads >= 32 { u32::MAX } else { (1 << threads) - 1 };
-            warp.start(block, number_in_block, mask, program.local_bytes);
+            warp.start(block, in_block, mask, program.local_bytes);
+            warp.register_count = registers.unwrap_or(0);
             specials(program, warp, dimensions, number);
         }
     }
@@ -87,137 +100,113 @@ impl Cluster {
     ) -> Result<Slice, Box<Fault>> {
         let mut left = budget as i64;
         while left > 0 {
-            let mut ran = 0u64;
-            let mut alive = false;
-            for turn in 0..self.warps.len() {
-                let (i, length, stir) = match &mut self.random {
-                    None => (turn, TURN, self.warps[turn].turns as usize / 4),
-                    Some(random) => {
-                        let i = random.below(self.warps.len());
-                        let stir = if random.below(8) == 0 { random.below(32) } else { 0 };
-                        (i, 1 + random.below(RANDOM_TURN) as u32, stir)
-                    }
-                };
-                let warp = &mut self.warps[i];
-                let done = step::run(machine, &mut self.blocks, warp, length, stir)
-                    .map_err(|raised| self.fault(machine, i, raised))?;
-                ran += u64::from(done);
-            }
-            alive |= self.warps.iter().any(|w| w.live != 0);
-            if !alive {
-                self.check_end(machine)?;
+            let ran = self.round(machine)?;
+            if self.warps.iter().all(|w| w.live == 0) {
+                self.end(machine)?;
                 return Ok(Slice::Finished);
             }
-            if ran == 0 && self.nothing_runs(machine)? {
-                return Err(self.deadlock(machine));
-            }
             self.note_idle(machine, ran)?;
-            left -= ran as i64;
+            if ran == 0 && self.nothing_runs(machine)? {
+                self.unblock(machine)?;
+            }
+            left -= ran.max(1) as i64;
         }
         Ok(Slice::Running)
+    }
+
+    /// As many turns as there are warps.
+    fn round(&mut self, machine: &mut Machine<'_>) -> Result<u64, Box<Fault>> {
+        let mut ran = 0;
+        for turn in 0..self.warps.len() {
+            let (i, length, stir) = match &mut self.commons.random {
+                None => (turn, TURN, self.warps[turn].turns as usize / 4),
+                Some(random) => {
+                    let i = random.below(self.warps.len());
+                    let stir = if random.below(8) == 0 { random.below(32) } else { 0 };
+                    (i, 1 + random.below(RANDOM_TURN) as u32, stir)
+                }
+            };
+            ran += self.turn(machine, i, length, stir)?;
+            if let Policy::Random { .. } = machine.policy {
+                flight::drift(machine, &mut self.commons).map_err(|r| self.fault(machine, i, r))?;
+            }
+        }
+        Ok(ran)
+    }
+
+    fn turn(
+        &mut self,
+        machine: &mut Machine<'_>,
+        warp: usize,
+        length: u32,
+        stir: usize,
+    ) -> Result<u64, Box<Fault>> {
+        step::run(machine, &mut self.commons, &mut self.warps[warp], length, stir)
+            .map(u64::from)
+            .map_err(|raised| self.fault(machine, warp, raised))
     }
 
     /// Gives every warp a turn, in order; tells whether none could use it.
     fn nothing_runs(&mut self, machine: &mut Machine<'_>) -> Result<bool, Box<Fault>> {
         for i in 0..self.warps.len() {
-            let done = step::run(machine, &mut self.blocks, &mut self.warps[i], 1, 0)
-                .map_err(|raised| self.fault(machine, i, raised))?;
-            if done > 0 {
+            if self.turn(machine, i, 1, 0)? > 0 {
                 return Ok(false);
             }
         }
         Ok(self.warps.iter().any(|w| w.live != 0))
     }
 
+    /// All warps wait: a copy lands, or waits are given up, or it is a deadlock.
+    fn unblock(&mut self, machine: &mut Machine<'_>) -> Result<(), Box<Fault>> {
+        let landed = flight::land_one(machine, &mut self.commons);
+        if landed.map_err(|raised| self.fault(machine, 0, raised))? {
+            return Ok(());
+        }
+        let waits = self.warps.iter_mut().flat_map(|w| &mut w.groups);
+        let waits = waits.filter(|g| matches!(g.wait, Wait::Mbarrier { .. }));
+        self.expirations += 1;
+        let mut any = false;
+        if self.expirations <= EXPIRATIONS {
+            for group in waits {
+                (group.wait, group.expired, any) = (Wait::Ready, true, true);
+            }
+        }
+        if any {
+            return Ok(());
+        }
+        let places = diagnose::places(machine, &self.commons, &self.warps);
+        let what = format!("no thread can go on\n{places}");
+        Err(diagnose::general(machine, FaultKind::Deadlock, what))
+    }
+
     fn note_idle(&mut self, machine: &Machine<'_>, ran: u64) -> Result<(), Box<Fault>> {
         if machine.progress != self.progress {
             self.progress = machine.progress;
             self.idle = 0;
+            self.expirations = 0;
         }
         self.idle += ran;
         if self.idle < LONGEST_IDLE {
             return Ok(());
         }
-        let what = format!("{} instructions had no effect\n{}", self.idle, self.places(machine));
-        Err(self.general(machine, FaultKind::Livelock, what))
+        let places = diagnose::places(machine, &self.commons, &self.warps);
+        let what = format!("{} instructions had no effect\n{places}", self.idle);
+        Err(diagnose::general(machine, FaultKind::Livelock, what))
     }
 
-    /// What must hold when all threads have exited.
-    fn check_end(&self, machine: &Machine<'_>) -> Result<(), Box<Fault>> {
-        for block in &self.blocks {
-            let waiting = block.barriers.iter().enumerate().find(|(_, b)| b.arrived > 0);
-            if let Some((number, barrier)) = waiting {
-                let what = format!(
-                    "the block exited while {} of {} threads had arrived at barrier {number}",
-                    barrier.arrived, barrier.expected
-                );
-                let mut fault = self.general(machine, FaultKind::Barrier, what);
-                fault.block = Some(block.index);
-                return Err(fault);
-            }
+    /// All threads have exited: what is left must be allowed to be left.
+    fn end(&mut self, machine: &mut Machine<'_>) -> Result<(), Box<Fault>> {
+        for block in &self.commons.blocks {
+            diagnose::check_end(machine, block)?;
         }
-        Ok(())
-    }
-
-    fn deadlock(&self, machine: &Machine<'_>) -> Box<Fault> {
-        let what = format!("no thread can go on\n{}", self.places(machine));
-        self.general(machine, FaultKind::Deadlock, what)
-    }
-
-    /// Where every warp is, a line each.
-    fn places(&self, machine: &Machine<'_>) -> String {
-        let mut text = String::new();
-        for warp in &self.warps {
-            for group in &warp.groups {
-                let instr = &machine.program.code[group.pc as usize];
-                let reason = match group.wait {
-                    Wait::Ready => "runs",
-                    Wait::Lanes(_) => "waits for lanes of its warp",
-                    Wait::WarpSync(_) => "waits at a warp barrier",
-                    Wait::Barrier { .. } => "waits at a barrier",
-                };
-                text += &format!(
-                    "    block {:?} warp {} lanes {:#010x} {reason}, line {}: {}\n",
-                    self.blocks[warp.block].index,
-                    warp.number,
-                    group.mask,
-                    instr.line,
-                    machine.program.line(instr.line)
-                );
-            }
-        }
-        text.trim_end().to_string()
-    }
-
-    fn general(&self, machine: &Machine<'_>, kind: FaultKind, what: String) -> Box<Fault> {
-        Box::new(Fault {
-            kind,
-            what,
-            kernel: machine.program.name.clone(),
-            block: None,
-            warp: None,
-            thread: None,
-            line: 0,
-            text: String::new(),
-        })
+        flight::land_rest(machine, &mut self.commons).map_err(|r| self.fault(machine, 0, r))
     }
 
     /// Adds to what was raised where it was.
     fn fault(&self, machine: &Machine<'_>, warp: usize, raised: Raised) -> Box<Fault> {
-        let Raised { trouble, pc } = raised;
-        let Trouble { kind, what, lane } = *trouble;
         let warp = &self.warps[warp];
-        let line = machine.program.code[pc as usize].line;
-        let thread = lane.map(|lane| machine.dimensions.thread(warp.number * LANES as u32 + lane));
-        Box::new(Fault {
-            kind,
-            what,
-            kernel: machine.program.name.clone(),
-            block: Some(self.blocks[warp.block].index),
-            warp: Some(warp.number),
-            thread,
-            line,
-            text: machine.program.line(line),
-        })
+        let (block, warp) = raised.issuer.unwrap_or((warp.block, warp.number));
+        let place = Place { block: self.commons.blocks[block].index, warp, pc: raised.pc };
+        diagnose::located(machine, place, *raised.trouble)
     }
 }

@@ -1,10 +1,15 @@
 //! Execution: launches, clusters of blocks, warps, one instruction at a time.
 
 mod access;
+mod atomic;
 mod barrier;
 mod block;
 mod cluster;
 mod collective;
+mod commons;
+mod diagnose;
+mod execute;
+mod flight;
 mod launch;
 mod policy;
 mod report;
@@ -12,6 +17,7 @@ mod setup;
 mod shared;
 mod step;
 mod warp;
+mod watch;
 mod worker;
 
 pub use launch::Launch;

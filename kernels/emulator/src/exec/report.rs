@@ -5,10 +5,13 @@
 pub struct Report {
     /// Instructions, counted once per warp that executed them.
     pub instructions: u64,
+    /// Bytes that bulk copies moved.
+    pub bulk_bytes: u64,
 }
 
 impl Report {
     pub(super) fn add(&mut self, other: &Self) {
         self.instructions += other.instructions;
+        self.bulk_bytes += other.bulk_bytes;
     }
 }

@@ -19,6 +19,11 @@ impl Shared {
         self.bytes.resize((SHARED_RESERVED + bytes) as usize, POISON);
     }
 
+    /// All bytes, the reserved ones included.
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
     /// Where `bytes` bytes at an offset are.
     #[inline(always)]
     fn range(&self, offset: u32, bytes: usize) -> Result<std::ops::Range<usize>, Box<Trouble>> {

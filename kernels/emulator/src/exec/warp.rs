@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::registers::{Constants, Registers};
+use super::flight::Groups;
+use crate::registers::{Constants, LANES, Registers};
 
 /// What lanes wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,12 @@ pub(super) enum Wait {
     WarpSync(u32),
     /// A named barrier's next completion.
     Barrier { number: u8, completions: u64 },
+    /// The end of an mbarrier's phase.
+    Mbarrier { offset: u32, phase: u64 },
+    /// The next completion of the cluster's barrier.
+    Cluster { completions: u64 },
+    /// Registers that other warps give back.
+    Registers { needed: i64 },
 }
 
 /// Lanes that are at the same instruction.
@@ -23,6 +30,14 @@ pub(super) struct Group {
     pub pc: u32,
     pub mask: u32,
     pub wait: Wait,
+    /// The wait has lasted as long as it may: the instruction runs without it.
+    pub expired: bool,
+}
+
+impl Group {
+    pub(super) fn new(pc: u32, mask: u32) -> Self {
+        Self { pc, mask, wait: Wait::Ready, expired: false }
+    }
 }
 
 /// Thirty-two threads, or fewer at a block's end.
@@ -39,6 +54,12 @@ pub(super) struct Warp {
     pub local: Vec<u8>,
     /// Turns so far; now and then another group than the first runs.
     pub turns: u32,
+    /// Completions of the cluster's barrier when the warp arrived, until it waits.
+    pub cluster_arrival: Option<u64>,
+    /// Registers per thread, or zero if nobody counts them.
+    pub register_count: u32,
+    bulk: [Groups; LANES],
+    copies: [Groups; LANES],
 }
 
 impl Warp {
@@ -51,6 +72,10 @@ impl Warp {
             groups: Vec::new(),
             local: Vec::new(),
             turns: 0,
+            cluster_arrival: None,
+            register_count: 0,
+            bulk: Default::default(),
+            copies: Default::default(),
         }
     }
 
@@ -60,10 +85,23 @@ impl Warp {
         self.number = number;
         self.live = mask;
         self.groups.clear();
-        self.groups.push(Group { pc: 0, mask, wait: Wait::Ready });
+        self.groups.push(Group::new(0, mask));
         self.local.clear();
         self.local.resize(local_bytes as usize * 32, LOCAL_POISON);
         self.turns = 0;
+        self.cluster_arrival = None;
+        self.register_count = 0;
+        self.bulk.iter_mut().chain(&mut self.copies).for_each(Groups::clear);
+    }
+
+    /// Bulk copies of a lane.
+    pub(super) fn bulk_groups(&mut self, lane: usize) -> &mut Groups {
+        &mut self.bulk[lane]
+    }
+
+    /// Copies of a lane's own.
+    pub(super) fn copy_groups(&mut self, lane: usize) -> &mut Groups {
+        &mut self.copies[lane]
     }
 
     /// Joins groups that are at the same instruction.

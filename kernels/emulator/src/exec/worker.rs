@@ -58,6 +58,7 @@ impl<'a> Job<'a> {
             view: View::new(self.memory),
             params: self.params,
             dimensions: self.dimensions,
+            policy: self.policy,
             report: Report::default(),
             progress: 0,
         };

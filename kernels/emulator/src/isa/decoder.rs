@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::compute::{Compute, unary};
 use super::names::{Names, Symbol};
 use super::op::{Instr, Op, Operands};
 use super::opcode::Opcode;
 use super::special::Special;
 use super::types::Type;
-use super::{Compute, alu, control, memory, warp};
+use super::{alu, asynchronous, atomic, cluster, control, memory, warp};
 use crate::parse::{Instruction, Operand, ParseError, Registers};
 use crate::registers::{Class, Slot};
 
@@ -105,6 +106,10 @@ impl<'a> Decoder<'a> {
         let mut opcode = Opcode::new(i.opcode);
         let operands = &i.operands[..];
         let known = alu::decode(self, &mut opcode, operands)?
+            || cluster::decode(self, &mut opcode, operands)?
+            || asynchronous::decode(self, &mut opcode, operands)?
+            || atomic::decode_async(self, &mut opcode, operands)?
+            || atomic::decode(self, &mut opcode, operands)?
             || control::decode(self, &mut opcode, operands)?
             || memory::decode(self, &mut opcode, operands)?
             || warp::decode(self, &mut opcode, operands)?;
@@ -278,6 +283,23 @@ impl<'a> Decoder<'a> {
             None => return Err(format!("'{name}' is not declared")),
         };
         Ok(self.constant(constant, class))
+    }
+
+    /// An address in one register, its offset added.
+    pub(crate) fn whole_address(&mut self, operand: &Operand<'a>) -> Result<Slot, String> {
+        let (slot, offset) = self.address(operand)?;
+        if offset == 0 {
+            return Ok(slot);
+        }
+        let sum = self.temporary(slot.class());
+        let compute = match slot.class() {
+            Class::Double => unary(move |a: u64| a.wrapping_add(offset as u64)),
+            _ => unary(move |a: u32| a.wrapping_add(offset as u32)),
+        };
+        let guard = std::mem::replace(&mut self.guard, (Slot::NONE, false));
+        self.emit_compute(compute, &[sum], &[slot]);
+        self.guard = guard;
+        Ok(sum)
     }
 
     /// An address: a register or constant of 32 or 64 bits, and bytes to add.

@@ -69,9 +69,7 @@ pub(super) fn decode<'a>(
             d.emit(Op::Nop, Operands::default());
         }
         "membar" | "fence" => {
-            if !plain_fence(op) {
-                return Ok(false);
-            }
+            thread_fence(op);
             d.emit(Op::Nop, Operands::default());
         }
         _ => return Ok(false),
@@ -80,10 +78,7 @@ pub(super) fn decode<'a>(
 }
 
 /// Fences between threads: the emulator keeps all accesses in order.
-fn plain_fence(op: &mut Opcode<'_>) -> bool {
-    if op.has("proxy") {
-        return false;
-    }
+fn thread_fence(op: &mut Opcode<'_>) {
     for modifier in [
         "cta",
         "cluster",
@@ -94,13 +89,11 @@ fn plain_fence(op: &mut Opcode<'_>) -> bool {
         "acq_rel",
         "acquire",
         "release",
-        "mbarrier_init",
         "sync_restrict::shared::cta",
         "sync_restrict::shared::cluster",
     ] {
         op.has(modifier);
     }
-    true
 }
 
 /// Takes modifiers that only speak of caches and order.

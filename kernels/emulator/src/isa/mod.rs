@@ -1,6 +1,9 @@
 //! The instruction set: from statements to decoded instructions.
 
 mod alu;
+mod asynchronous;
+mod atomic;
+mod cluster;
 mod compute;
 mod control;
 mod decoder;
@@ -12,6 +15,8 @@ mod special;
 mod types;
 mod warp;
 
+pub(crate) use asynchronous::{Bulk, CopyAsync, Direction, Mbarrier, Reduction};
+pub(crate) use atomic::{Atomic, StoreAsync, Update, reducible};
 pub(crate) use compute::Compute;
 pub(crate) use decoder::{Constant, Decoder};
 pub(crate) use memory::{Access, Width};

@@ -1,6 +1,8 @@
 //! Decoded instructions.
 
-use super::Compute;
+use super::asynchronous::{Bulk, CopyAsync, Mbarrier};
+use super::atomic::{Atomic, StoreAsync};
+use super::compute::Compute;
 use super::memory::Access;
 use super::warp::Collective;
 use crate::registers::Slot;
@@ -87,6 +89,28 @@ pub(crate) enum Op {
     /// Lanes of the mask in `src[0]` wait for each other.
     WarpSync,
     Collective(Collective),
+    Mbarrier(Mbarrier),
+    CopyAsync(CopyAsync),
+    Bulk(Bulk),
+    BulkCommit,
+    /// Until at most so many bulk groups are under way, or with `read` read their sources.
+    BulkWait {
+        pending: u32,
+        read: bool,
+    },
+    Atomic(Atomic),
+    StoreAsync(StoreAsync),
+    ClusterArrive,
+    ClusterWait,
+    /// What the thread wrote becomes visible to the async proxy.
+    ProxyFence,
+    /// The mbarriers the thread made become visible to the async proxy.
+    InitFence,
+    /// The warp gets more registers, or gives some back.
+    SetRegisters {
+        count: u32,
+        more: bool,
+    },
     /// A running number for `%clock64` and its like.
     Clock,
 }

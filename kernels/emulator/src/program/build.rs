@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Variables;
 use super::kernel::{ParamLayout, Program};
 use super::variable::Layout;
-use crate::isa::{Decoder, Names, Symbol};
+use crate::isa::{Decoder, Direction, Names, Op, Symbol};
 use crate::parse::{Entry, File, ParseError, Space, Statement, Variable};
 
 /// Most static shared memory a compiler accepts.
@@ -80,6 +80,10 @@ pub(super) fn program(
         }
     }
     decoder.finish()?;
+    let async_reads = decoder.code.iter().any(|i| match &i.op {
+        Op::Bulk(copy) => copy.direction != Direction::Load,
+        _ => false,
+    });
     Ok(Program {
         name: entry.name.to_string(),
         params,
@@ -91,6 +95,7 @@ pub(super) fn program(
         max_registers: entry.max_registers,
         cluster: entry.cluster,
         code: decoder.code,
+        async_reads,
         registers: decoder.registers,
         constants: decoder.constants,
         specials: decoder.specials,

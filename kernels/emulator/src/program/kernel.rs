@@ -15,6 +15,9 @@ pub struct ParamLayout {
     pub bytes: usize,
 }
 
+/// Registers of a multiprocessor.
+pub(crate) const REGISTERS: u32 = 65_536;
+
 /// Everything about a kernel that does not change between launches.
 pub(crate) struct Program {
     pub name: String,
@@ -28,6 +31,8 @@ pub(crate) struct Program {
     pub max_registers: Option<u32>,
     pub cluster: Option<[u32; 3]>,
     pub code: Vec<Instr>,
+    /// Whether something reads shared memory by the async proxy.
+    pub async_reads: bool,
     pub registers: [usize; 3],
     pub constants: [Vec<Constant>; 3],
     pub specials: Vec<(Special, Slot)>,
@@ -37,6 +42,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// Registers per thread at the start, as far as the kernel's bounds tell.
+    pub(crate) fn start_registers(&self) -> Option<u32> {
+        let threads = self.max_threads.or(self.required_threads)?.iter().product::<u32>();
+        let fair = REGISTERS / threads.max(1) / 8 * 8;
+        Some(self.max_registers.unwrap_or(255).min(fair).min(255))
+    }
+
     /// The text of a line, cut if it is long.
     pub(crate) fn line(&self, line: u32) -> String {
         const LONGEST: usize = 160;

@@ -5,7 +5,7 @@ mod kernel;
 mod module;
 mod variable;
 
-pub(crate) use kernel::Program;
 pub use kernel::{Kernel, ParamLayout};
+pub(crate) use kernel::{Program, REGISTERS};
 pub use module::{Module, UnknownKernel};
 pub(crate) use variable::Variables;

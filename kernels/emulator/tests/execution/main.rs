@@ -10,8 +10,12 @@
     clippy::type_complexity
 )]
 
+mod atomics;
+mod bulk_copies;
+mod clusters;
 mod common;
 mod control;
+mod mbarriers;
 mod scalar_float;
 mod scalar_integer;
 mod shuffles;

@@ -103,3 +103,38 @@ pub fn store(value: &str) -> String {
          st.global.u32 [%d30], {value};\n"
     )
 }
+
+/// A kernel `k` with tensor maps `m0`, `m1`, ... before its addresses `p0`, `p1`, ...
+pub fn text_with_maps(maps: usize, addresses: usize, body: &str) -> String {
+    let maps = (0..maps).map(|i| format!(".param .align 64 .b8 m{i}[128]"));
+    let addresses = (0..addresses).map(|i| format!(".param .u64 p{i}"));
+    let params: Vec<_> = maps.chain(addresses).collect();
+    format!(
+        ".version 8.5\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 smem[];\n\
+         .visible .entry k({})\n{{\n{REGISTERS}\n{body}\n}}\n",
+        params.join(", ")
+    )
+}
+
+/// Runs a kernel `k` with parameters of the caller's.
+pub fn launch_raw(
+    text: &str,
+    sizes: ([u32; 3], [u32; 3]),
+    cluster: Option<[u32; 3]>,
+    shared: u32,
+    params: &[u8],
+    memory: &Memory,
+    policy: Policy,
+) -> Result<Report, Box<Fault>> {
+    let module = Module::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let kernel = module.kernel("k").unwrap();
+    let launch = Launch::new(&kernel, sizes.0, sizes.1, params);
+    Launch { shared, policy, cluster, ..launch }.run(memory)
+}
+
+/// Spins until the phase of that parity of the mbarrier in `bar` is over.
+pub fn wait(bar: &str, parity: &str, label: &str) -> String {
+    format!(
+        "{label}: mbarrier.try_wait.parity.shared::cta.b64 %p15, [{bar}], {parity}; @!%p15 bra {label};\n"
+    )
+}

@@ -4,11 +4,11 @@ use crate::fault::{FaultKind, Trouble};
 use crate::isa::BarrierKind;
 
 /// Barriers a block has.
-pub(super) const BARRIERS: usize = 16;
+pub(in crate::exec) const BARRIERS: usize = 16;
 
 /// One named barrier.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NamedBarrier {
+pub(in crate::exec) struct NamedBarrier {
     /// Threads that came since the last completion.
     pub arrived: u32,
     /// Threads it waits for, as the first of them said; zero means all of the block.
@@ -22,7 +22,7 @@ pub(super) struct NamedBarrier {
 
 impl NamedBarrier {
     /// Threads come; `expected` is zero if all of the block are meant, of which `live` are left.
-    pub(super) fn arrive(
+    pub(in crate::exec) fn arrive(
         &mut self,
         threads: u32,
         holds: u32,
@@ -53,7 +53,7 @@ impl NamedBarrier {
     }
 
     /// Completes the barrier if everybody came; `live` threads of the block are left.
-    pub(super) fn settle(&mut self, live: u32) {
+    pub(in crate::exec) fn settle(&mut self, live: u32) {
         let needed = if self.expected == 0 { live } else { self.expected };
         if self.arrived > 0 && self.arrived >= needed {
             self.result = (self.holds, self.arrived);
@@ -63,7 +63,7 @@ impl NamedBarrier {
     }
 
     /// What a thread learns from the last completion.
-    pub(super) fn answer(&self, kind: BarrierKind) -> u32 {
+    pub(in crate::exec) fn answer(&self, kind: BarrierKind) -> u32 {
         let (holds, all) = self.result;
         match kind {
             BarrierKind::Count => holds,
