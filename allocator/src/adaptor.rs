@@ -45,14 +45,14 @@ pub enum Event<'a> {
         block: &'a Block,
         /// The Rust code that asked.
         location: &'static Location<'static>,
-        /// Its first byte.
+        /// The address of its first byte.
         memory: NonNull<u8>,
     },
     /// A block is about to be freed: by its own handle, or with its unit.
     Freed {
         /// The block.
         block: &'a Block,
-        /// Its first byte.
+        /// The address of its first byte.
         memory: NonNull<u8>,
     },
     /// There was no memory for a block or a unit's slot.
@@ -115,6 +115,11 @@ pub trait Adaptor: Send {
         let _ = event;
     }
 
+    /// The byte with which fresh and freed memory is to be filled, if it is.
+    fn fills(&self) -> Option<u8> {
+        None
+    }
+
     /// The budget it enforces, in bytes.
     fn limit(&self) -> Option<u64> {
         None
@@ -157,13 +162,7 @@ impl Adaptor for FailNth {
 pub struct Poison;
 
 impl Adaptor for Poison {
-    fn event(&mut self, event: &Event<'_>) {
-        let (Event::Allocated { block, memory, .. } | Event::Freed { block, memory }) = event
-        else {
-            return;
-        };
-        // SAFETY: the event names committed memory that nobody may read or write at this moment: a
-        // block not yet handed out, or one just given back or lost with its unit.
-        unsafe { memory.as_ptr().write_bytes(0xff, block.bytes as usize) };
+    fn fills(&self) -> Option<u8> {
+        Some(0xff)
     }
 }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
-use crate::memory::{Inner, is_fallback};
+use crate::memory::Inner;
 use crate::plan::Record;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::{AllocError, Region, UnitId};
@@ -137,12 +137,12 @@ impl Allocation {
     /// The rank whose memory this is; `None` for allocations that have only a size, or were made
     /// on a thread that had entered no memory.
     pub fn rank(&self) -> Option<u32> {
-        let block = self.block.as_ref().filter(|block| !is_fallback(&block.memory))?;
-        Some(block.memory.rank())
+        self.block.as_ref()?.memory.rank()
     }
 
-    /// The first byte, aligned to 64; `None` for allocations that have only a size, or are away in a
-    /// second memory. It is good until the unit moves.
+    /// The address of the first byte, aligned to 64; `None` for allocations that have only a size, or are
+    /// away in a second memory. It is good until the unit moves. Memory of a device is not to be followed
+    /// here.
     pub fn as_ptr(&self) -> Option<NonNull<u8>> {
         match self.block.as_ref().and_then(Block::travels) {
             Some((unit, cell)) => unit.address(cell),

@@ -28,7 +28,7 @@
 //! | `plan` | recording and replaying |
 //! | `state`, `regions` | what is placed where, and the figures |
 //! | [`arena`] | placement in one region; arithmetic on offsets only |
-//! | `source` | address ranges and pages: the only place that makes pointers |
+//! | [`source`] | where bytes come from: address ranges, and memory behind them |
 //! | [`offload`] | a second memory, for units that wait for their backward |
 //! | [`adaptor`] | limits, poison, failures, traces: wrapped around any memory |
 //! | [`events`] | the event log and its reader |
@@ -45,7 +45,7 @@ pub mod offload;
 mod plan;
 mod regions;
 pub mod scope;
-mod source;
+pub mod source;
 mod state;
 mod stats;
 mod sync;
@@ -56,8 +56,10 @@ pub use bytes::Bytes;
 pub use error::{AllocError, OutOfMemory};
 pub use id::{Phase, Region, UnitId};
 pub use memory::{
-    Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Task, Unit, allocate, allocate_meta,
+    Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Task, Unit, allocate, allocate_in,
+    allocate_meta,
 };
 pub use plan::{Recorder, RecorderPhase, UnitPlan};
+pub use source::Space;
 pub use stats::{Gauge, MemoryStats, Owner, UnitUsage, Usage};
 pub use trace::Trace;

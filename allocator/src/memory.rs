@@ -6,21 +6,24 @@ use std::sync::Arc;
 
 use crate::adaptor::{Adaptor, Event, FailNth, Limit, Poison};
 use crate::allocation::{Allocation, Block, UnitState};
-use crate::offload::{Offload, SecondMemory};
+use crate::offload::{CopyQueue, Offload, SecondMemory, Worker};
 use crate::plan::{HELD, Ordinals};
 use crate::scope::{self, Frame, FrameGuard};
+use crate::source::{Host, Source, Space};
 use crate::state::{Placed, Request, State};
 use crate::sync::Mutex;
 use crate::trace::Trace;
 use crate::{AllocError, Bytes, MemoryStats, Owner, Phase, Region, UnitId, UnitPlan, UnitUsage};
 
 pub(crate) struct Inner {
-    rank: u32,
+    /// Nobody's if it belongs to the process.
+    rank: Option<u32>,
+    space: Space,
     state: Mutex<State>,
 }
 
 impl Inner {
-    pub(crate) fn rank(&self) -> u32 {
+    pub(crate) fn rank(&self) -> Option<u32> {
         self.rank
     }
 
@@ -51,13 +54,20 @@ pub struct Memory {
 /// Makes a [`Memory`].
 #[must_use]
 pub struct MemoryBuilder {
-    rank: u32,
+    rank: Option<u32>,
+    source: Arc<dyn Source>,
     strict: bool,
     adaptors: Vec<Box<dyn Adaptor>>,
     offload: Option<Offload>,
 }
 
 impl MemoryBuilder {
+    /// Takes bytes from `source` instead of the host's memory.
+    pub fn source(mut self, source: impl Source + 'static) -> Self {
+        self.source = Arc::new(source);
+        self
+    }
+
     /// A budget on committed bytes.
     pub fn limit(self, bytes: Bytes) -> Self {
         self.adaptor(Limit(bytes))
@@ -78,7 +88,7 @@ impl MemoryBuilder {
     /// # Errors
     /// The file cannot be created.
     pub fn trace(self, path: &Path) -> Result<Self, AllocError> {
-        let trace = Trace::create(path, self.rank)?;
+        let trace = Trace::create(path, self.number())?;
         Ok(self.adaptor(trace))
     }
 
@@ -97,9 +107,15 @@ impl MemoryBuilder {
         ratio: f64,
         second: impl SecondMemory + 'static,
     ) -> Result<Self, AllocError> {
-        let offload = Offload::new(self.rank, ratio, Arc::new(second));
-        self.offload = Some(offload.map_err(AllocError::Thread)?);
+        let worker = Worker::start(self.number(), Arc::new(second)).map_err(AllocError::Thread)?;
+        self.offload = Some(Offload::new(ratio, Box::new(worker)));
         Ok(self)
+    }
+
+    /// As [`MemoryBuilder::offload`], to a second memory that copies by itself.
+    pub fn offload_by(mut self, ratio: f64, queue: impl CopyQueue + 'static) -> Self {
+        self.offload = Some(Offload::new(ratio, Box::new(queue)));
+        self
     }
 
     /// Wraps another adaptor around what there is.
@@ -110,9 +126,14 @@ impl MemoryBuilder {
 
     /// The memory.
     pub fn build(self) -> Memory {
-        let state = State::new(self.rank, self.strict, self.adaptors, self.offload);
-        let state = Mutex::new(state);
-        Memory { inner: Arc::new(Inner { rank: self.rank, state }) }
+        let (rank, space, number) = (self.rank, self.source.space(), self.number());
+        let state = State::new(number, self.strict, self.source, self.adaptors, self.offload);
+        Memory { inner: Arc::new(Inner { rank, space, state: Mutex::new(state) }) }
+    }
+
+    /// The rank's number, 0 for the process.
+    fn number(&self) -> u32 {
+        self.rank.unwrap_or(0)
     }
 }
 
@@ -141,7 +162,22 @@ impl Drop for PhaseGuard {
 impl Memory {
     /// Memory for `rank`, to be furnished with adaptors.
     pub fn builder(rank: u32) -> MemoryBuilder {
-        MemoryBuilder { rank, strict: false, adaptors: Vec::new(), offload: None }
+        Self::builder_for(Some(rank))
+    }
+
+    /// Memory for whoever has entered none, to be furnished with adaptors. It is no rank's.
+    pub fn shared() -> MemoryBuilder {
+        Self::builder_for(None)
+    }
+
+    fn builder_for(rank: Option<u32>) -> MemoryBuilder {
+        let (adaptors, offload) = (Vec::new(), None);
+        MemoryBuilder { rank, source: Arc::new(Host), strict: false, adaptors, offload }
+    }
+
+    /// What follows its addresses.
+    pub fn space(&self) -> Space {
+        self.inner.space
     }
 
     /// Makes this memory serve the allocations of this thread.
@@ -336,41 +372,59 @@ impl Drop for Unit {
     }
 }
 
-/// Bytes from the current scope. `op` names the owner in traces and errors.
+/// Bytes of the host's memory from the current scope. `op` names the owner in traces and errors.
 ///
 /// # Errors
 /// Out of memory.
 #[track_caller]
 pub fn allocate(bytes: u64, op: &'static str) -> Result<Allocation, AllocError> {
+    allocate_in(Space::Host, bytes, op, || Ok(fallback().clone()))
+}
+
+/// Bytes of `space` from the current scope; from what `otherwise` gives if no memory of that space was
+/// entered. Where the scope is a unit's in another space, they are none of the unit's.
+///
+/// # Errors
+/// Out of memory, or `otherwise` failed.
+#[track_caller]
+pub fn allocate_in<E: From<AllocError>>(
+    space: Space,
+    bytes: u64,
+    op: &'static str,
+    otherwise: impl FnOnce() -> Result<Memory, E>,
+) -> Result<Allocation, E> {
     let location = Location::caller();
-    scope::with_frames(|frames| match frames.last() {
-        Some(Frame::Phase { inner, unit, phase, ordinals }) => {
-            let (layer, place) = (scope::current_layer(), scope::current_place());
-            let planned = match place {
-                Some(place) if place.is_for_callers() => None,
-                _ => ordinals.next(*phase, layer, bytes),
-            };
-            inner.allocate(&Request {
-                bytes,
-                op,
-                location,
-                layer,
-                place,
-                unit: unit.as_ref(),
-                planned,
-                in_phase: true,
-            })
+    scope::with_frames(|frames| {
+        let entered = scope::memory_below(frames);
+        let inner = entered.filter(|inner| inner.space == space);
+        let place = || inner.cloned().map_or_else(|| Ok(otherwise()?.inner), Ok::<_, E>);
+        match frames.last() {
+            Some(Frame::Phase { inner, unit, phase, ordinals }) if inner.space == space => {
+                let (layer, place) = (scope::current_layer(), scope::current_place());
+                let planned = match place {
+                    Some(place) if place.is_for_callers() => None,
+                    _ => ordinals.next(*phase, layer, bytes),
+                };
+                Ok(inner.allocate(&Request {
+                    bytes,
+                    op,
+                    location,
+                    layer,
+                    place,
+                    unit: unit.as_ref(),
+                    planned,
+                    in_phase: true,
+                })?)
+            }
+            Some(Frame::Record { record, phase }) if entered.is_none() || inner.is_some() => {
+                let recorded =
+                    record.lock().allocate(*phase, bytes).map(|index| (record.clone(), index));
+                let mut allocation = outside_units(&place()?, bytes, op, location)?;
+                allocation.recorded = recorded;
+                Ok(allocation)
+            }
+            _ => Ok(outside_units(&place()?, bytes, op, location)?),
         }
-        Some(Frame::Memory(inner)) => outside_units(inner, bytes, op, location),
-        Some(Frame::Record { record, phase }) => {
-            let recorded =
-                record.lock().allocate(*phase, bytes).map(|index| (record.clone(), index));
-            let inner = scope::memory_below(frames).unwrap_or(fallback());
-            let mut allocation = outside_units(inner, bytes, op, location)?;
-            allocation.recorded = recorded;
-            Ok(allocation)
-        }
-        None => outside_units(fallback(), bytes, op, location),
     })
 }
 
@@ -398,13 +452,9 @@ pub fn allocate_meta(bytes: u64) -> Allocation {
     Allocation { bytes, region, pointer: None, block: None, recorded }
 }
 
-/// What serves threads that entered no memory: one for the process, where everything is overflow.
-fn fallback() -> &'static Arc<Inner> {
+/// What serves threads that entered no memory of the host: one for the process, where everything is
+/// overflow.
+fn fallback() -> &'static Memory {
     static FALLBACK: std::sync::OnceLock<Memory> = std::sync::OnceLock::new();
-    &FALLBACK.get_or_init(|| Memory::builder(0).build()).inner
-}
-
-/// Whether this memory belongs to the process instead of a rank.
-pub(crate) fn is_fallback(inner: &Arc<Inner>) -> bool {
-    Arc::ptr_eq(inner, fallback())
+    FALLBACK.get_or_init(|| Memory::shared().build())
 }

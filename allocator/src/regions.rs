@@ -2,16 +2,17 @@
 
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::Region;
 use crate::arena::{BestFit, Cells, Frame};
 use crate::plan::HELD;
-use crate::source::{Range, pages};
+use crate::source::{Range, Source, at};
 
 /// Where everything lies.
-#[derive(Default)]
 pub(crate) struct Regions {
-    ranges: [Option<Range>; Region::COUNT],
+    source: Arc<dyn Source>,
+    ranges: [Option<Box<dyn Range>>; Region::COUNT],
     /// In the order of `HELD`.
     pub cells: [Cells; HELD.len()],
     pub transient: Frame,
@@ -22,6 +23,25 @@ pub(crate) struct Regions {
 }
 
 impl Regions {
+    /// Empty regions, to be filled from `source`.
+    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
+        Self {
+            source,
+            ranges: Default::default(),
+            cells: Default::default(),
+            transient: Frame::default(),
+            persistent: BestFit::default(),
+            kv_grad: BestFit::default(),
+            comm: BestFit::default(),
+            overflow: BestFit::default(),
+        }
+    }
+
+    /// Where the bytes come from.
+    pub(crate) fn source(&self) -> &dyn Source {
+        self.source.as_ref()
+    }
+
     /// The arena of one of the regions in which places are searched.
     pub(crate) fn searched(&mut self, region: Region) -> Option<&mut BestFit> {
         match region {
@@ -34,18 +54,18 @@ impl Regions {
     }
 
     pub(crate) fn committed(&self, region: Region) -> u64 {
-        self.ranges[region.index()].as_ref().map_or(0, Range::committed)
+        self.ranges[region.index()].as_ref().map_or(0, |range| range.committed())
     }
 
     /// Bytes that have to be committed for `region` to reach `end`.
     pub(crate) fn growth(&self, region: Region, end: u64) -> u64 {
-        pages(end).saturating_sub(self.committed(region))
+        end.next_multiple_of(self.source.granule()).saturating_sub(self.committed(region))
     }
 
     pub(crate) fn commit(&mut self, region: Region, end: u64) -> io::Result<()> {
         let range = match &mut self.ranges[region.index()] {
             Some(range) => range,
-            none => none.insert(Range::reserve()?),
+            none => none.insert(self.source.reserve()?),
         };
         range.commit(end)
     }
@@ -53,7 +73,7 @@ impl Regions {
     /// The address of byte `offset` of a region that is committed up to there.
     pub(crate) fn at(&self, region: Region, offset: u64) -> NonNull<u8> {
         let range = self.ranges[region.index()].as_ref();
-        range.expect("blocks are placed in committed ranges only").at(offset)
+        at(range.expect("blocks are placed in committed ranges only").as_ref(), offset)
     }
 
     /// Gives the pages that nothing in `region` needs back to the system, except the first `keep`

@@ -79,7 +79,7 @@ pub(crate) fn memory_below(frames: &[Frame]) -> Option<&Arc<Inner>> {
 
 /// The rank whose memory the current thread allocates from, if it entered one.
 pub fn current_rank() -> Option<u32> {
-    with_frames(|frames| memory_below(frames).map(|inner| inner.rank()))
+    with_frames(|frames| memory_below(frames)?.rank())
 }
 
 /// Restores the previous layer when dropped.

@@ -8,15 +8,15 @@
 //! that is complete, using one of the tensors is an error that names it: an address is looked up at every
 //! use.
 //!
-//! Copies are made by a thread of their own, in the order in which they were asked for. It only moves
-//! bytes; what lies where changes when the rank's thread says so, between operations
-//! ([`Unit::settle`](crate::Unit::settle)).
+//! Copies are made by a thread of their own, or by a device's copy engine, in the order in which they were
+//! asked for. That only moves bytes; what lies where changes when the rank's thread says so, between
+//! operations ([`Unit::settle`](crate::Unit::settle)).
 
 mod file;
 mod worker;
 
 pub use file::FileMemory;
-pub(crate) use worker::{Move, Ticket, Way, Worker};
+pub(crate) use worker::Worker;
 
 use std::io;
 use std::ptr::NonNull;
@@ -57,27 +57,77 @@ pub trait SecondMemory: Send + Sync {
     unsafe fn load(&self, at: u64, to: NonNull<u8>, bytes: u64) -> io::Result<()>;
 }
 
-/// Areas of a second memory, one per unit that is away, and the thread that copies.
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the second memory.
+    Out,
+    /// Back.
+    In,
+}
+
+/// Bytes to be copied between an address and a place in the second memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// Where they are, or will be.
+    pub address: NonNull<u8>,
+    /// The first byte in the second memory.
+    pub at: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// A second memory that copies by itself, in the order in which it is asked.
+pub trait CopyQueue: Send + Sync {
+    /// What it is, for errors: "pinned memory of the host".
+    fn name(&self) -> String;
+
+    /// Makes the first `bytes` bytes usable; what was there stays.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn grow(&self, bytes: u64) -> io::Result<()>;
+
+    /// Starts to copy, behind what was asked for before and behind all work on the addresses that was begun
+    /// before.
+    ///
+    /// # Safety
+    /// Until somebody has waited for the copy, the addresses are valid, and nobody writes to them, nor reads
+    /// if they are copied to.
+    unsafe fn enqueue(&self, way: Way, moves: Vec<Move>) -> Arc<dyn Completion>;
+}
+
+/// The end of a copy.
+pub trait Completion: Send + Sync {
+    /// Lets all work on the addresses that begins after this call come after the copy.
+    fn wait(&self);
+
+    /// How the copy went, as far as that is known; called after [`Completion::wait`].
+    ///
+    /// # Errors
+    /// The bytes could not be moved.
+    fn result(&self) -> io::Result<()>;
+}
+
+/// Areas of a second memory, one per unit that is away, and what copies.
 pub(crate) struct Offload {
     pub ratio: f64,
-    memory: Arc<dyn SecondMemory>,
     areas: Cells,
-    worker: Worker,
+    queue: Box<dyn CopyQueue>,
 }
 
 impl Offload {
-    pub(crate) fn new(rank: u32, ratio: f64, memory: Arc<dyn SecondMemory>) -> io::Result<Self> {
-        let worker = Worker::start(rank, memory.clone())?;
-        Ok(Self { ratio, memory, areas: Cells::default(), worker })
+    pub(crate) fn new(ratio: f64, queue: Box<dyn CopyQueue>) -> Self {
+        Self { ratio, areas: Cells::default(), queue }
     }
 
     pub(crate) fn name(&self) -> String {
-        self.memory.name()
+        self.queue.name()
     }
 
     /// Takes an area of `bytes` bytes.
     pub(crate) fn take(&mut self, bytes: u64) -> io::Result<u64> {
-        self.memory.grow(self.areas.end_with([(&bytes, &1)]))?;
+        self.queue.grow(self.areas.end_with([(&bytes, &1)]))?;
         Ok(self.areas.take(bytes))
     }
 
@@ -88,10 +138,9 @@ impl Offload {
     /// Starts to copy.
     ///
     /// # Safety
-    /// Until the ticket is done, the addresses of `moves` are valid, and nobody writes to them, nor reads
-    /// if they are copied to.
-    pub(crate) unsafe fn copy(&self, way: Way, moves: Vec<Move>) -> Arc<Ticket> {
+    /// As for [`CopyQueue::enqueue`].
+    pub(crate) unsafe fn copy(&self, way: Way, moves: Vec<Move>) -> Arc<dyn Completion> {
         // SAFETY: as the caller promises.
-        unsafe { self.worker.submit(way, moves) }
+        unsafe { self.queue.enqueue(way, moves) }
     }
 }

@@ -1,30 +1,13 @@
 //! The thread that copies.
 
 use std::io::{Error, Result};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::SecondMemory;
-
-/// Where bytes go.
-#[derive(Clone, Copy)]
-pub(crate) enum Way {
-    /// To the second memory.
-    Out,
-    /// Back.
-    In,
-}
-
-/// Bytes to be copied between an address and a place in the second memory.
-pub(crate) struct Move {
-    pub address: NonNull<u8>,
-    pub at: u64,
-    pub bytes: u64,
-}
+use super::{Completion, CopyQueue, Move, SecondMemory, Way};
 
 struct Job {
     way: Way,
@@ -33,37 +16,39 @@ struct Job {
 }
 
 // SAFETY: the addresses are of plain memory without affinity to a thread; that they are valid and
-// nobody else uses them is promised to `submit`.
+// nobody else uses them is promised to `enqueue`.
 unsafe impl Send for Job {}
 
 /// A copy in progress.
 #[derive(Default)]
-pub(crate) struct Ticket {
+struct Ticket {
     result: Mutex<Option<Result<()>>>,
     done: Condvar,
 }
 
 impl Ticket {
-    /// Waits for the end of the copy.
-    pub(crate) fn wait(&self) {
-        let mut result = self.result.lock();
-        self.done.wait_while(&mut result, |result| result.is_none());
-    }
-
-    /// Waits, and says how it went.
-    pub(crate) fn result(&self) -> Result<()> {
-        let mut result = self.result.lock();
-        self.done.wait_while(&mut result, |result| result.is_none());
-        result.replace(Ok(())).unwrap_or(Ok(()))
-    }
-
     fn finish(&self, result: Result<()>) {
         *self.result.lock() = Some(result);
         self.done.notify_all();
     }
 }
 
+impl Completion for Ticket {
+    fn wait(&self) {
+        let mut result = self.result.lock();
+        self.done.wait_while(&mut result, |result| result.is_none());
+    }
+
+    fn result(&self) -> Result<()> {
+        let mut result = self.result.lock();
+        self.done.wait_while(&mut result, |result| result.is_none());
+        result.replace(Ok(())).unwrap_or(Ok(()))
+    }
+}
+
+/// A thread that copies to and from a second memory.
 pub(crate) struct Worker {
+    memory: Arc<dyn SecondMemory>,
     /// None when it is to end.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -72,18 +57,24 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn start(rank: u32, memory: Arc<dyn SecondMemory>) -> Result<Self> {
         let (sender, receiver) = channel();
+        let copied = memory.clone();
         let thread = std::thread::Builder::new()
             .name(format!("offload-{rank}"))
-            .spawn(move || run(&receiver, memory.as_ref()))?;
-        Ok(Self { jobs: Some(sender), thread: Some(thread) })
+            .spawn(move || run(&receiver, copied.as_ref()))?;
+        Ok(Self { memory, jobs: Some(sender), thread: Some(thread) })
+    }
+}
+
+impl CopyQueue for Worker {
+    fn name(&self) -> String {
+        self.memory.name()
     }
 
-    /// Copies `moves` behind what was submitted before.
-    ///
-    /// # Safety
-    /// Until the ticket is done, the addresses are valid, and nobody writes to them, nor reads if they are
-    /// copied to.
-    pub(crate) unsafe fn submit(&self, way: Way, moves: Vec<Move>) -> Arc<Ticket> {
+    fn grow(&self, bytes: u64) -> Result<()> {
+        self.memory.grow(bytes)
+    }
+
+    unsafe fn enqueue(&self, way: Way, moves: Vec<Move>) -> Arc<dyn Completion> {
         let ticket = Arc::new(Ticket::default());
         let job = Job { way, moves, ticket: ticket.clone() };
         if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
@@ -106,7 +97,7 @@ fn run(jobs: &Receiver<Job>, memory: &dyn SecondMemory) {
     for Job { way, moves, ticket } in jobs {
         let guard = Unfinished(&ticket);
         let result = moves.iter().try_for_each(|&Move { address, at, bytes }| {
-            // SAFETY: promised to `submit`.
+            // SAFETY: promised to `enqueue`.
             unsafe {
                 match way {
                     Way::Out => memory.store(at, address, bytes),

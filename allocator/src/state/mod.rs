@@ -15,14 +15,10 @@ use crate::arena::{ALIGN, align};
 use crate::offload::Offload;
 use crate::plan::{HELD, Planned, SLOT};
 use crate::regions::Regions;
-use crate::source::RANGE;
+use crate::source::{RANGE, Source};
 use crate::{AllocError, Bytes, MemoryStats, Region, UnitPlan};
 
 use units::Units;
-
-/// Committed bytes that an empty overflow region keeps, so that a thread which makes and drops one
-/// small tensor after another does not call the system each time.
-const OVERFLOW_KEEPS: u64 = 64 << 10;
 
 /// The largest block: the lines of any block can be counted in 32 bits, as event logs do.
 const LARGEST: u64 = RANGE - ALIGN;
@@ -89,6 +85,8 @@ pub(crate) struct State {
     free_blocks: Vec<usize>,
     stats: MemoryStats,
     adaptors: Vec<Box<dyn Adaptor>>,
+    /// With what fresh and freed memory is filled, if it is.
+    fill: Option<u8>,
     offload: Option<Offload>,
 }
 
@@ -96,19 +94,21 @@ impl State {
     pub(crate) fn new(
         rank: u32,
         strict: bool,
+        source: Arc<dyn Source>,
         adaptors: Vec<Box<dyn Adaptor>>,
         offload: Option<Offload>,
     ) -> Self {
         Self {
             rank,
             strict,
-            regions: Regions::default(),
+            regions: Regions::new(source),
             plans: Vec::new(),
             tasks: Vec::new(),
             units: Units::default(),
             blocks: Vec::new(),
             free_blocks: Vec::new(),
             stats: MemoryStats::default(),
+            fill: adaptors.iter().find_map(|adaptor| adaptor.fills()),
             adaptors,
             offload,
         }
@@ -231,7 +231,8 @@ impl State {
             committed = self.commit(&ends);
         }
         committed.map_err(|error| {
-            self.out_of_memory(request, format!("the operating system says: {error}"))
+            let who = self.regions.source().name();
+            self.out_of_memory(request, format!("{who} says: {error}"))
         })
     }
 
@@ -289,7 +290,7 @@ impl State {
             arena.give(offset, bytes);
             if region == Region::Overflow && self.stats.region(region).active.current == 0 {
                 // Nothing unplanned is left: it should not cost the steady state anything.
-                self.regions.release(region, OVERFLOW_KEEPS);
+                self.regions.release(region, self.regions.source().keeps());
                 self.reserved_changed(region);
             }
         }
@@ -324,6 +325,13 @@ impl State {
 
     pub(crate) fn tell(&mut self, event: &Event<'_>) {
         self.adaptors.iter_mut().for_each(|adaptor| adaptor.event(event));
+        if let Event::Allocated { block, memory, .. } | Event::Freed { block, memory } = event
+            && let Some(byte) = self.fill
+        {
+            // SAFETY: the event names committed memory that nobody may read or write at this moment: a
+            // block not yet handed out, or one just given back or lost with its unit.
+            unsafe { self.regions.source().fill(*memory, byte, block.bytes) };
+        }
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), AllocError> {

@@ -10,7 +10,7 @@ use super::units::OpenUnit;
 use super::{Holder, Live, Request, State};
 use crate::adaptor::{Block, Event};
 use crate::allocation::UnitState;
-use crate::offload::{Move, Ticket, Way};
+use crate::offload::{Completion, Move, Way};
 use crate::plan::SLOT;
 use crate::{AllocError, Region};
 
@@ -21,11 +21,11 @@ pub(super) enum Stay {
     #[default]
     Here,
     /// In its cells, being copied out.
-    Leaving(Journey, Arc<Ticket>),
+    Leaving(Journey, Arc<dyn Completion>),
     /// In the second memory; it has no cells.
     Away(Journey),
     /// In the second memory, being copied into new cells.
-    Coming(Journey, Arc<Ticket>),
+    Coming(Journey, Arc<dyn Completion>),
 }
 
 /// What travels.
@@ -125,7 +125,7 @@ impl State {
     }
 
     /// The copy that a unit's travelling part is in, if one is.
-    pub(crate) fn ticket(&self, unit: &UnitState) -> Option<Arc<Ticket>> {
+    pub(crate) fn ticket(&self, unit: &UnitState) -> Option<Arc<dyn Completion>> {
         self.units.get(unit.key)?.stay.ticket().cloned()
     }
 
@@ -283,7 +283,7 @@ impl Stay {
         }
     }
 
-    fn ticket(&self) -> Option<&Arc<Ticket>> {
+    fn ticket(&self) -> Option<&Arc<dyn Completion>> {
         match self {
             Self::Here | Self::Away(_) => None,
             Self::Leaving(_, ticket) | Self::Coming(_, ticket) => Some(ticket),

@@ -245,17 +245,17 @@ impl State {
 
     /// Tells the adaptors, if there are any, of the blocks that a unit takes with it.
     fn tell_lost(&mut self, unit: UnitKey, open: &OpenUnit) {
-        let Self { blocks, regions, adaptors, .. } = self;
+        if self.adaptors.is_empty() {
+            return;
+        }
         let lost = |owner: &Holder| {
             owner.unit == unit && open.cells[owner.held][owner.number].offset.is_some()
         };
-        for adaptor in adaptors {
-            for Live { block, owner, .. } in blocks.iter().flatten() {
-                if owner.as_ref().is_some_and(lost) {
-                    let memory = regions.at(block.region, block.offset);
-                    adaptor.event(&Event::Freed { block, memory });
-                }
-            }
+        let is_lost = |live: &&Live| live.owner.as_ref().is_some_and(lost);
+        let blocks = self.blocks.iter().flatten().filter(is_lost).map(|live| live.block);
+        for block in blocks.collect::<Vec<_>>() {
+            let memory = self.regions.at(block.region, block.offset);
+            self.tell(&Event::Freed { block: &block, memory });
         }
     }
 

@@ -1,25 +1,57 @@
-//! Where bytes come from: a range of addresses reserved once and backed by pages as it fills.
+//! The host's memory, page by page.
 //!
-//! A region can then grow without moving, and "reserved" is what the process really holds. On Unix
-//! the range is mapped inaccessible and made readable page by page. Elsewhere each range would need
-//! that system's calls; the build says so.
-//!
-//! On Linux the range asks for huge pages. The kernel maps one only where all of it is committed, so
-//! the process may hold more than is *active*, but never more than is *reserved*.
+//! On Unix the range is mapped inaccessible and made readable page by page. Elsewhere each range would need
+//! that system's calls; the build says so. On Linux the range asks for huge pages. The kernel maps one only
+//! where all of it is committed, so the process may hold more than is *active*, but never more than is
+//! *reserved*.
 
 use std::io::{Error, Result};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-/// Addresses that one region may come to use.
-pub(crate) const RANGE: u64 = 256 << 30;
+use super::{RANGE, Range, Source, Space};
+
 /// What a region makes do with where addresses are scarce (`ulimit -v`, very many ranks).
 const SMALLEST_RANGE: u64 = 1 << 30;
 /// Ranges begin at a huge page.
 const HUGE_PAGE: u64 = 2 << 20;
+/// What an empty overflow region keeps, so that a thread which makes and drops one small tensor after another
+/// does not call the system each time.
+const KEEPS: u64 = 64 << 10;
+
+/// This process's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Host;
+
+impl Source for Host {
+    fn space(&self) -> Space {
+        Space::Host
+    }
+
+    fn name(&self) -> &'static str {
+        "the operating system"
+    }
+
+    fn granule(&self) -> u64 {
+        page()
+    }
+
+    fn keeps(&self) -> u64 {
+        KEEPS
+    }
+
+    fn reserve(&self) -> Result<Box<dyn Range>> {
+        Ok(Box::new(Pages::reserve()?))
+    }
+
+    unsafe fn fill(&self, at: NonNull<u8>, byte: u8, bytes: u64) {
+        // SAFETY: as the caller promises.
+        unsafe { at.as_ptr().write_bytes(byte, bytes as usize) };
+    }
+}
 
 /// A reserved range of addresses, committed from its start up to some page.
-pub(crate) struct Range {
+struct Pages {
     base: NonNull<u8>,
     /// What the system gave; `base` is its first huge page.
     mapping: (NonNull<u8>, u64),
@@ -28,11 +60,11 @@ pub(crate) struct Range {
 }
 
 // SAFETY: the range is plain memory owned by this value; it has no affinity to a thread.
-unsafe impl Send for Range {}
+unsafe impl Send for Pages {}
 
 #[cfg(unix)]
-impl Range {
-    pub(crate) fn reserve() -> Result<Self> {
+impl Pages {
+    fn reserve() -> Result<Self> {
         let mut capacity = RANGE;
         loop {
             match map_inaccessible(std::ptr::null_mut(), capacity + HUGE_PAGE, 0) {
@@ -48,15 +80,25 @@ impl Range {
             }
         }
     }
+}
 
-    /// Makes the first `bytes` bytes readable and writable; new pages are zero.
-    pub(crate) fn commit(&mut self, bytes: u64) -> Result<()> {
+#[cfg(unix)]
+impl Range for Pages {
+    fn start(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    fn commit(&mut self, bytes: u64) -> Result<()> {
         let end = pages(bytes);
         if end > self.capacity {
             return Err(Error::other("the region's address range is full"));
         }
         if end > self.committed {
-            let (start, len) = (self.at(self.committed), (end - self.committed) as usize);
+            let (start, len) = (super::at(self, self.committed), (end - self.committed) as usize);
             // SAFETY: the pages lie inside the range that this value owns.
             let code = unsafe {
                 libc::mprotect(start.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE)
@@ -69,13 +111,12 @@ impl Range {
         Ok(())
     }
 
-    /// Gives the pages beyond the first `bytes` bytes back; the caller holds nothing live there.
-    pub(crate) fn release(&mut self, bytes: u64) {
+    fn release(&mut self, bytes: u64) {
         let end = pages(bytes);
         if end >= self.committed {
             return;
         }
-        let start = self.at(end).as_ptr();
+        let start = super::at(self, end).as_ptr();
         // Pages that cannot be given back stay committed, and are reported as such.
         if map_inaccessible(start, self.committed - end, libc::MAP_FIXED).is_ok() {
             self.committed = end;
@@ -102,7 +143,7 @@ fn map_inaccessible(at: *mut u8, len: u64, fixed: i32) -> Result<NonNull<u8>> {
 }
 
 #[cfg(unix)]
-impl Drop for Range {
+impl Drop for Pages {
     fn drop(&mut self) {
         let (start, len) = self.mapping;
         // SAFETY: exactly the mapping made in `reserve`; nothing points into it any more, since
@@ -113,28 +154,18 @@ impl Drop for Range {
 
 #[cfg(not(unix))]
 compile_error!(
-    "slimpipe-allocator reserves address ranges with mmap; add VirtualAlloc to source.rs for this system"
+    "slimpipe-allocator reserves address ranges with mmap; add VirtualAlloc to source/host.rs for this system"
 );
 
-impl Range {
-    pub(crate) fn committed(&self) -> u64 {
-        self.committed
-    }
-
-    /// The address of byte `offset`, which must not lie beyond the committed bytes.
-    pub(crate) fn at(&self, offset: u64) -> NonNull<u8> {
-        debug_assert!(offset <= self.committed);
-        // SAFETY: inside the range that was mapped at `base`.
-        unsafe { self.base.add(offset as usize) }
-    }
+/// `bytes` rounded up to whole pages.
+fn pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(page())
 }
 
-/// `bytes` rounded up to whole pages.
-pub(crate) fn pages(bytes: u64) -> u64 {
+fn page() -> u64 {
     static PAGE: OnceLock<u64> = OnceLock::new();
     // SAFETY: reads a constant of the system.
-    let page = *PAGE.get_or_init(|| unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64);
-    bytes.next_multiple_of(page)
+    *PAGE.get_or_init(|| unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64)
 }
 
 #[cfg(test)]
@@ -143,12 +174,12 @@ mod tests {
 
     #[test]
     fn released_pages_come_back_zeroed_and_the_rest_keeps_its_contents() {
-        let mut range = Range::reserve().unwrap();
+        let mut range = Pages::reserve().unwrap();
         let bytes = 4 * pages(1);
         range.commit(bytes).unwrap();
-        let all = |range: &Range| {
+        let all = |range: &Pages| {
             // SAFETY: committed just before, and only this test uses the range.
-            unsafe { std::slice::from_raw_parts_mut(range.at(0).as_ptr(), bytes as usize) }
+            unsafe { std::slice::from_raw_parts_mut(range.start().as_ptr(), bytes as usize) }
         };
         all(&range).fill(7);
         range.release(pages(1) + 1);
@@ -161,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_range_does_not_grow_beyond_its_addresses() {
-        let mut range = Range::reserve().unwrap();
+        let mut range = Pages::reserve().unwrap();
         assert!(range.commit(RANGE + 1).is_err());
         assert_eq!(range.committed(), 0);
     }
