@@ -2,16 +2,31 @@
 
 use std::fmt;
 
+use slimpipe_kernels::cuda::Context;
+
+use crate::Result;
+
 /// Where a tensor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Device {
     /// Host memory, computed on by the CPU.
     Cpu,
+    /// Memory of the NVIDIA GPU of that number, computed on by it.
+    Cuda(u32),
     /// Nowhere: shapes and sizes only. Operations with a meta operand give meta results.
     Meta,
 }
 
 impl Device {
+    /// The NVIDIA GPU `ordinal`, made ready for use.
+    ///
+    /// # Errors
+    /// No driver, or one that is too old; no such GPU, or one that the kernels cannot run on.
+    pub fn cuda(ordinal: u32) -> Result<Self> {
+        Context::of(ordinal)?;
+        Ok(Self::Cuda(ordinal))
+    }
+
     /// The device of a result whose operands lie on `self` and `other`: meta is contagious.
     pub fn join(self, other: Self) -> Self {
         if self == Self::Meta { self } else { other }
@@ -20,16 +35,27 @@ impl Device {
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Meta => "meta",
-        })
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::Meta => f.write_str("meta"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_is_ready_or_one_line_says_why_not() {
+        match Device::cuda(0) {
+            Ok(device) => assert_eq!(device.to_string(), "cuda:0"),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+        let error = Device::cuda(u32::MAX).unwrap_err().to_string();
+        assert!(!error.is_empty() && !error.contains('\n'), "{error}");
+    }
 
     #[test]
     fn meta_is_contagious() {

@@ -1,6 +1,7 @@
 use slimpipe_allocator::AllocError;
+use slimpipe_kernels::cuda::CudaError;
 
-use crate::{DType, Shape};
+use crate::{DType, Device, Shape};
 
 /// What can go wrong with a tensor.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,26 @@ pub enum Error {
         /// The operation.
         op: &'static str,
     },
+    /// The host reads or writes elements that lie on a GPU.
+    #[error(
+        "{op}: the tensor lies on {device}, where the CPU cannot reach its elements; copy it with to_device(Device::Cpu)"
+    )]
+    NotOnHost {
+        /// The operation.
+        op: &'static str,
+        /// Where the tensor lies.
+        device: Device,
+    },
+    /// A GPU is to use elements that do not lie on it.
+    #[error(
+        "{op}: a tensor on a GPU is needed, and this one lies on {device}; copy it with to_device"
+    )]
+    NotOnGpu {
+        /// The operation.
+        op: &'static str,
+        /// Where the tensor lies.
+        device: Device,
+    },
     /// Writing to storage that other handles can see.
     #[error(
         "{op}: the tensor shares its storage with other handles and cannot be written in place"
@@ -115,6 +136,9 @@ pub enum Error {
     /// No memory, or memory that is gone.
     #[error(transparent)]
     Memory(#[from] AllocError),
+    /// A GPU, its driver or its compiler failed.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
     /// A thread could not be started.
     #[error("cannot start a helper thread: {0}; lower parallel.threads")]
     Threads(#[source] std::io::Error),

@@ -22,7 +22,11 @@
 //! | [`device`] | where a tensor lives |
 //! | [`random`] | the counter-based generator |
 //! | [`team`] | the threads that share one operation |
+//! | [`stream`] | a rank's queues of work on a GPU |
+//! | [`cuda`] | a GPU's memory for the allocator, and pinned memory beside it |
 
+mod contents;
+pub mod cuda;
 pub mod device;
 mod display;
 pub mod dtype;
@@ -31,6 +35,7 @@ pub mod layout;
 pub mod random;
 pub mod shape;
 pub mod storage;
+pub mod stream;
 pub mod team;
 pub mod tensor;
 

@@ -1,8 +1,9 @@
 //! Bytes with an owner: an allocation and the device it lies on.
 
-use slimpipe_allocator::{Allocation, allocate, scope};
+use slimpipe_allocator::{Allocation, Space, allocate, allocate_in, allocate_meta, scope};
+use slimpipe_kernels::cuda::DevicePtr;
 
-use crate::{Device, Element, Error, Result};
+use crate::{Device, Element, Error, Result, stream};
 
 /// The memory behind one or more tensors.
 #[derive(Debug)]
@@ -20,7 +21,11 @@ impl Storage {
     pub fn new(bytes: usize, device: Device, op: &'static str) -> Result<Self> {
         let allocation = match device {
             Device::Cpu => allocate(bytes as u64, op)?,
-            Device::Meta => slimpipe_allocator::allocate_meta(bytes as u64),
+            Device::Cuda(ordinal) => {
+                let otherwise = || Ok::<_, Error>(stream::current(ordinal)?.memory());
+                allocate_in(Space::Device(ordinal), bytes as u64, op, otherwise)?
+            }
+            Device::Meta => allocate_meta(bytes as u64),
         };
         Ok(Self { allocation, device })
     }
@@ -38,7 +43,7 @@ impl Storage {
     /// Elements `start..start + len` of the storage read as `T`.
     ///
     /// # Errors
-    /// The unit that owned the bytes was closed, or this is a meta storage.
+    /// The unit that owned the bytes was closed, or they are not on the host.
     pub fn slice<T: Element>(&self, start: usize, len: usize, op: &'static str) -> Result<&[T]> {
         self.assert_own_rank(op);
         self.read(start, len, op)
@@ -85,12 +90,41 @@ impl Storage {
         }
     }
 
+    /// The address of byte `start`, behind which `len` bytes of the storage lie on a GPU.
+    ///
+    /// # Errors
+    /// The unit that owned the bytes was closed, or they are not on a GPU.
+    pub fn device_ptr(&self, start: usize, len: usize, op: &'static str) -> Result<DevicePtr> {
+        self.assert_own_rank(op);
+        self.device_message(start, len, op)
+    }
+
+    /// As [`Storage::device_ptr`] for the bytes of a message, which another rank may read.
+    pub(crate) fn device_message(
+        &self,
+        start: usize,
+        len: usize,
+        op: &'static str,
+    ) -> Result<DevicePtr> {
+        let Device::Cuda(_) = self.device else {
+            return Err(Error::NotOnGpu { op, device: self.device });
+        };
+        let address = self.address(start, len, 1, op)?;
+        Ok(DevicePtr(address.addr() as u64))
+    }
+
     fn pointer(&self, start: usize, len: usize, size: usize, op: &'static str) -> Result<*mut u8> {
+        if let Device::Cuda(_) = self.device {
+            return Err(Error::NotOnHost { op, device: self.device });
+        }
+        self.address(start, len, size, op)
+    }
+
+    fn address(&self, start: usize, len: usize, size: usize, op: &'static str) -> Result<*mut u8> {
         self.allocation.check(op)?;
         let end = (start + len) * size;
         assert!(end as u64 <= self.allocation.bytes(), "{op}: view ends outside its storage");
         let base = self.allocation.as_ptr().ok_or(Error::MetaHasNoData { op })?;
-        // SAFETY: `start * size` lies inside the allocation, asserted above.
-        Ok(unsafe { base.as_ptr().add(start * size) })
+        Ok(base.as_ptr().wrapping_add(start * size))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::random::Random;
+use slimpipe_kernels::cuda::DevicePtr;
+
 use crate::storage::Storage;
 use crate::{DType, Device, Element, Error, Layout, Result, Shape};
 
@@ -44,47 +45,6 @@ impl RawTensor {
     pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Self> {
         let mut out = Self::empty(shape, dtype, device, "zeros")?;
         out.fill_zero()?;
-        Ok(out)
-    }
-
-    /// Normal numbers of mean 0 and standard deviation `std`, as f32: element i is number i of
-    /// `random`.
-    ///
-    /// # Errors
-    /// Out of memory.
-    #[track_caller]
-    pub fn randn(
-        shape: impl Into<Shape>,
-        std: f32,
-        random: Random,
-        device: Device,
-    ) -> Result<Self> {
-        let mut out = Self::empty(shape, DType::F32, device, "randn")?;
-        if !out.is_meta() {
-            random.fill_normal(out.slice_mut("randn")?, std);
-        }
-        Ok(out)
-    }
-
-    /// A tensor with the elements of `values` in row-major order.
-    ///
-    /// # Errors
-    /// Out of memory, or as many values as the shape does not take.
-    #[track_caller]
-    pub fn from_slice<T: Element>(
-        values: &[T],
-        shape: impl Into<Shape>,
-        device: Device,
-    ) -> Result<Self> {
-        let shape = shape.into();
-        if values.len() != shape.elem_count() {
-            let what = format!("{} values for shape {shape}", values.len());
-            return Err(Error::ShapeMismatch { op: "from_slice", what });
-        }
-        let mut out = Self::empty(shape, T::DTYPE, device, "from_slice")?;
-        if device != Device::Meta {
-            out.slice_mut("from_slice")?.copy_from_slice(values);
-        }
         Ok(out)
     }
 
@@ -148,7 +108,7 @@ impl RawTensor {
         Arc::get_mut(&mut self.storage).is_some()
     }
 
-    fn expect_dtype<T: Element>(&self, op: &'static str) -> Result<()> {
+    pub(crate) fn expect_dtype<T: Element>(&self, op: &'static str) -> Result<()> {
         if T::DTYPE == self.dtype {
             return Ok(());
         }
@@ -185,6 +145,11 @@ impl RawTensor {
         self.storage.slice(self.layout.start(), self.layout.span(), op)
     }
 
+    /// The bytes from the first to the last that a strided view reaches, gaps included.
+    pub(crate) fn span_bytes(&self, op: &'static str) -> Result<&[u8]> {
+        self.storage.slice(self.byte_start(), self.layout.span() * self.dtype.size(), op)
+    }
+
     /// The elements of a contiguous tensor that nobody else holds, for writing.
     ///
     /// # Errors
@@ -204,7 +169,7 @@ impl RawTensor {
     /// As [`RawTensor::slice`].
     pub fn as_bytes(&self, op: &'static str) -> Result<&[u8]> {
         self.expect_contiguous(op)?;
-        self.storage.message(self.layout.start() * self.dtype.size(), self.bytes(), op)
+        self.storage.message(self.byte_start(), self.bytes(), op)
     }
 
     /// The bytes of a contiguous tensor that nobody else holds, for writing.
@@ -213,33 +178,52 @@ impl RawTensor {
     /// As [`RawTensor::slice_mut`].
     pub fn as_bytes_mut(&mut self, op: &'static str) -> Result<&mut [u8]> {
         self.expect_contiguous(op)?;
-        let (start, len) = (self.layout.start() * self.dtype.size(), self.bytes());
+        let (start, len) = (self.byte_start(), self.bytes());
         let storage = Arc::get_mut(&mut self.storage).ok_or(Error::SharedStorage { op })?;
         storage.slice_mut(start, len, op)
     }
 
-    /// Sets every element of an unshared tensor to zero; does nothing on the meta device.
+    /// The address of the first element of a contiguous tensor on a GPU, for kernels that read it.
     ///
     /// # Errors
-    /// As [`RawTensor::slice_mut`].
-    pub fn fill_zero(&mut self) -> Result<()> {
-        if !self.is_meta() {
-            self.as_bytes_mut("zeros")?.fill(0);
-        }
-        Ok(())
+    /// Not contiguous, not on a GPU, or memory whose unit was closed.
+    pub fn device_ptr(&self, op: &'static str) -> Result<DevicePtr> {
+        self.expect_contiguous(op)?;
+        self.storage.device_ptr(self.byte_start(), self.bytes(), op)
     }
 
-    /// The elements in row-major order, copied out of any view.
+    /// The address of the first element of a strided view on a GPU.
     ///
     /// # Errors
-    /// Another dtype, a meta tensor, or memory whose unit was closed.
-    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        let data = self.span::<T>("to_vec")?;
-        if self.layout.is_contiguous() {
-            return Ok(data.to_vec());
+    /// As [`RawTensor::device_ptr`], except that any strides will do.
+    pub fn device_span(&self, op: &'static str) -> Result<DevicePtr> {
+        self.storage.device_ptr(self.byte_start(), self.layout.span() * self.dtype.size(), op)
+    }
+
+    /// The address of the first element of a contiguous tensor on a GPU that nobody else holds, for kernels
+    /// that write it.
+    ///
+    /// # Errors
+    /// As [`RawTensor::device_ptr`], or the storage is shared.
+    pub fn device_ptr_mut(&mut self, op: &'static str) -> Result<DevicePtr> {
+        if !self.is_unique() {
+            return Err(Error::SharedStorage { op });
         }
-        let start = self.layout.start();
-        Ok(self.layout.indices().map(|index| data[index - start]).collect())
+        self.device_ptr(op)
+    }
+
+    /// The address of a contiguous tensor on a GPU. Unlike [`RawTensor::device_ptr`], another rank may ask:
+    /// that is how a message between threads is handed over.
+    ///
+    /// # Errors
+    /// As [`RawTensor::device_ptr`].
+    pub fn device_message(&self, op: &'static str) -> Result<DevicePtr> {
+        self.expect_contiguous(op)?;
+        self.storage.device_message(self.byte_start(), self.bytes(), op)
+    }
+
+    fn byte_start(&self) -> usize {
+        self.layout.start() * self.dtype.size()
     }
 
     /// Runs `f` on rows `start..start + len` of the first dimension, so that a part of an unshared

@@ -106,6 +106,16 @@ pub enum CudaError {
         /// The GPU.
         ordinal: u32,
     },
+    /// Memory in larger pieces than assumed.
+    #[error(
+        "the driver gives GPU memory in multiples of {found} bytes, and {assumed} are assumed; report this with the driver's version"
+    )]
+    Granule {
+        /// The driver's.
+        found: u64,
+        /// What is assumed.
+        assumed: u64,
+    },
 
     // -- compiling --
     /// No compiler, and no stored image.

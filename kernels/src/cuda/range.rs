@@ -20,33 +20,38 @@ const PIECE: u64 = 32 << 20;
 pub struct Range {
     start: u64,
     capacity: u64,
-    granule: u64,
     /// Where each piece of memory ends, and its handle; back to back from the start.
     pieces: Vec<(u64, CUmemGenericAllocationHandle)>,
     context: &'static Context,
 }
 
 impl Range {
+    /// Memory comes in multiples of this many bytes: what Hopper's driver wants.
+    pub const GRANULE: u64 = 2 << 20;
+
     /// Reserves `capacity` bytes of addresses, rounded up to granules. It takes no memory.
     ///
     /// # Errors
     /// The driver refuses.
     pub fn reserve(context: &'static Context, capacity: u64) -> Result<Self> {
         context.bind()?;
-        let (mut granule, flag) = (0, Granularity::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+        let (mut granule, flag) = (0, Granularity::CU_MEM_ALLOC_GRANULARITY_MINIMUM);
         let properties = properties(context);
         // SAFETY: writes one integer.
         let asked = unsafe { sys::cuMemGetAllocationGranularity(&mut granule, &properties, flag) };
         check("cuMemGetAllocationGranularity", asked)?;
-        let granule = (granule as u64).max(1);
-        let capacity = capacity.next_multiple_of(granule);
+        let granule = granule as u64;
+        if granule == 0 || !Self::GRANULE.is_multiple_of(granule) {
+            return Err(CudaError::Granule { found: granule, assumed: Self::GRANULE });
+        }
+        let capacity = capacity.next_multiple_of(Self::GRANULE);
         let mut start = 0;
         // SAFETY: writes one address.
         let reserved = unsafe {
-            sys::cuMemAddressReserve(&mut start, capacity as usize, granule as usize, 0, 0)
+            sys::cuMemAddressReserve(&mut start, capacity as usize, Self::GRANULE as usize, 0, 0)
         };
         check("cuMemAddressReserve", reserved)?;
-        Ok(Self { start, capacity, granule, pieces: Vec::new(), context })
+        Ok(Self { start, capacity, pieces: Vec::new(), context })
     }
 
     /// The first address.
@@ -57,11 +62,6 @@ impl Range {
     /// Bytes of addresses.
     pub fn capacity(&self) -> u64 {
         self.capacity
-    }
-
-    /// Memory comes in multiples of this many bytes.
-    pub fn granule(&self) -> u64 {
-        self.granule
     }
 
     /// Bytes from the start that have memory behind them.
@@ -75,7 +75,7 @@ impl Range {
     /// # Errors
     /// The range or the GPU's memory is full.
     pub fn commit(&mut self, bytes: u64) -> Result<()> {
-        let end = bytes.next_multiple_of(self.granule);
+        let end = bytes.next_multiple_of(Self::GRANULE);
         if end > self.capacity {
             let (capacity, ordinal) = (self.capacity, self.context.ordinal());
             return Err(CudaError::RangeFull { capacity, ordinal });
@@ -86,7 +86,7 @@ impl Range {
         }
         self.context.bind()?;
         while self.committed() < end {
-            let piece = (end - self.committed()).min(PIECE.next_multiple_of(self.granule));
+            let piece = (end - self.committed()).min(PIECE);
             if let Err(error) = self.add(piece) {
                 self.unmap(before);
                 return Err(self.explain(error, end - before));
