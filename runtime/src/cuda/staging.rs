@@ -50,7 +50,9 @@ impl Staging {
         };
         for (part, bytes) in bytes.chunks(BUFFER).enumerate() {
             let event = &ring.free[ring.next];
-            event.synchronize()?; // of a copy that was enqueued many copies ago, if ever
+            if !event.is_done()? {
+                event.synchronize()?; // the copy was enqueued many copies ago
+            }
             // SAFETY: inside the pinned memory, whose last copy from here is over; `to` as the caller
             // promises.
             unsafe {
