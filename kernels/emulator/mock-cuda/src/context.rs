@@ -84,14 +84,19 @@ impl Context {
     pub fn fail(&self, fault: Fault) {
         let mut first = self.fault.lock().unwrap_or_else(|e| e.into_inner());
         if first.is_none() && !self.is_destroyed() {
-            eprintln!("mock CUDA driver: device {}: {}", self.device, fault.text);
+            let text = format!("device {}: {}", self.device, fault.text);
+            eprintln!("mock CUDA driver: {text}");
+            let mut told = FIRST_FAULT.lock().unwrap_or_else(|e| e.into_inner());
+            if told.is_empty() {
+                *told = text;
+            }
             *first = Some(fault);
             self.failed.store(true, Ordering::Release);
         }
     }
 
     /// Forgets a fault, once what was on the streams has been dropped. A real context cannot.
-    pub fn heal(&self) {
+    fn heal(&self) {
         if self.failed.load(Ordering::Acquire) {
             let end = Instant::now() + Duration::from_secs(2);
             let moments = self.streams().all().map(Stream::now).collect::<Vec<_>>();
@@ -256,12 +261,18 @@ pub fn active(device: usize) -> Option<Arc<Context>> {
     primary(device).context.clone()
 }
 
-/// The first fault on any device, as text.
-pub fn first_fault() -> Option<String> {
-    (0..MOST_DEVICES).find_map(|device| {
-        let context = active(device)?;
-        context.fault().map(|fault| format!("device {device}: {}", fault.text))
-    })
+/// What went wrong first since it was last forgotten, on any device.
+static FIRST_FAULT: Mutex<String> = Mutex::new(String::new());
+
+/// The first fault of any context since they were forgotten; contexts may have gone meanwhile.
+pub fn first_fault() -> String {
+    FIRST_FAULT.lock().unwrap_or_else(|e| e.into_inner()).clone()
+}
+
+/// Forgets all faults.
+pub fn forget_faults() {
+    (0..MOST_DEVICES).filter_map(active).for_each(|context| context.heal());
+    FIRST_FAULT.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }
 
 thread_local! {

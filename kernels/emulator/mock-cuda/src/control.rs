@@ -35,7 +35,7 @@ fn apply(name: &str, value: &str) -> Result<(), String> {
         "reset" => {
             hang::release();
             settings::reset();
-            (0..MOST_DEVICES).filter_map(context::active).for_each(|context| context.heal());
+            context::forget_faults();
             counters::reset();
             LOG.lock().unwrap_or_else(|e| e.into_inner()).clear();
         }
@@ -49,7 +49,7 @@ fn apply(name: &str, value: &str) -> Result<(), String> {
 fn text(name: &str) -> Option<String> {
     match name {
         "counters" => Some(write_counters(&counters::all())),
-        "fault" => Some(context::first_fault().unwrap_or_default()),
+        "fault" => Some(context::first_fault()),
         "log" => Some(LOG.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         "refusal" => Some(REFUSAL.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         _ => None,

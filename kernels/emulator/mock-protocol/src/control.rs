@@ -20,6 +20,10 @@ pub type Get = unsafe extern "C" fn(*const c_char, *mut c_char, usize) -> usize;
 pub const CUDA_SET: &str = "slimpipe_mock_cuda_set";
 /// Name of the mock driver's [`Get`].
 pub const CUDA_GET: &str = "slimpipe_mock_cuda_get";
+/// Name of the mock NCCL's [`Set`].
+pub const NCCL_SET: &str = "slimpipe_mock_nccl_set";
+/// Name of the mock NCCL's [`Get`].
+pub const NCCL_GET: &str = "slimpipe_mock_nccl_get";
 
 /// Counters as lines of text.
 pub fn write_counters(counters: &BTreeMap<String, u64>) -> String {

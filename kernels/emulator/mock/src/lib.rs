@@ -1,4 +1,4 @@
-//! Runs a test on the mock CUDA driver, through an unmodified cudarc.
+//! Runs a test on the mock CUDA driver and the mock NCCL, through an unmodified cudarc.
 //!
 //! ```no_run
 //! let mock = slimpipe_mock::driver();
@@ -8,26 +8,28 @@
 //! assert_eq!(mock.counters().synchronisations(), 0);
 //! ```
 //!
-//! The first call of [`driver`] opens the mock by its path. Its soname is that of the
+//! The first call of [`driver`] or [`nccl`] opens the mock by its path. Its soname is that of the
 //! real library, so what cudarc opens later by that name is the mock, whether or not the machine has
 //! a driver. This holds for the whole process: a test binary decides for all its tests. A child
-//! process is given the mock by [`preload`].
+//! process is given the mocks by [`preload`].
 
 mod counters;
 mod find;
 mod library;
 
-use std::{process::Command, sync::OnceLock};
+use std::{ffi::OsString, process::Command, sync::OnceLock};
 
 pub use crate::{
     counters::Counters,
     library::{Alone, Library},
 };
-use slimpipe_mock_protocol::control::{CUDA_GET, CUDA_SET};
+use slimpipe_mock_protocol::control::{CUDA_GET, CUDA_SET, NCCL_GET, NCCL_SET};
 pub use slimpipe_mock_protocol::order::Order;
 
 /// File name of the mock driver.
 const CUDA: &str = "libslimpipe_mock_cuda.so";
+/// File name of the mock NCCL.
+const NCCL: &str = "libslimpipe_mock_nccl.so";
 
 /// The mock driver. Opens it if this is the first call.
 ///
@@ -38,12 +40,27 @@ pub fn driver() -> &'static Library {
     DRIVER.get_or_init(|| open(CUDA, CUDA_SET, CUDA_GET))
 }
 
+/// The mock NCCL, which works on streams of the mock driver. Opens both if this is the first call.
+///
+/// # Panics
+/// As [`driver`].
+pub fn nccl() -> &'static Library {
+    static NCCL_LIBRARY: OnceLock<Library> = OnceLock::new();
+    driver();
+    NCCL_LIBRARY.get_or_init(|| open(NCCL, NCCL_SET, NCCL_GET))
+}
+
 fn open(file: &str, set: &str, get: &str) -> Library {
     Library::open(&find::library(file), set, get).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Has a child process run on the mock: it is loaded before the program begins. Settings go by
-/// environment variables, `SLIMPIPE_MOCK_CUDA_ORDER` for the setting `order`.
+/// Has a child process run on the mocks: they are loaded before the program begins. Settings go by
+/// environment variables, `SLIMPIPE_MOCK_CUDA_ORDER` for the setting `order` of the driver.
 pub fn preload(command: &mut Command) -> &mut Command {
-    command.env("LD_PRELOAD", find::library(CUDA))
+    let mut list = OsString::new();
+    for file in [CUDA, NCCL] {
+        list.push(find::library(file));
+        list.push(":");
+    }
+    command.env("LD_PRELOAD", list)
 }
