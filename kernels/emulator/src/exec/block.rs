@@ -1,6 +1,7 @@
 //! What the threads of a block share.
 
 use super::barrier::{BARRIERS, MBarriers, NamedBarrier};
+use super::matrix::ProductQueue;
 use super::shared::Shared;
 use super::watch::Watch;
 
@@ -14,6 +15,8 @@ pub(super) struct Block {
     pub barriers: [NamedBarrier; BARRIERS],
     /// Threads that have not exited.
     pub live: u32,
+    /// Products of each warpgroup.
+    pub products: Vec<ProductQueue>,
     /// Registers that no warp has.
     pub free_registers: i64,
 }
@@ -27,7 +30,21 @@ impl Block {
         self.mbarriers.clear();
         self.barriers = Default::default();
         self.live = threads;
+        self.products.clear();
         self.free_registers = 0;
+    }
+
+    /// The products of a warpgroup.
+    pub(super) fn queue(&mut self, group: usize) -> &mut ProductQueue {
+        self.queue_and_shared(group).0
+    }
+
+    /// The products of a warpgroup, and the memory they read.
+    pub(super) fn queue_and_shared(&mut self, group: usize) -> (&mut ProductQueue, &Shared) {
+        if self.products.len() <= group {
+            self.products.resize_with(group + 1, ProductQueue::default);
+        }
+        (&mut self.products[group], &self.shared)
     }
 
     /// Threads leave: barriers for all of the block may be complete without them.

@@ -6,6 +6,7 @@ use super::block::Block;
 use super::commons::{ClusterBarrier, Commons};
 use super::diagnose::{self, Place};
 use super::flight;
+use super::matrix;
 use super::policy::{Policy, Random};
 use super::setup::{Dimensions, specials};
 use super::step::{self, Machine, Raised};
@@ -129,6 +130,8 @@ impl Cluster {
             ran += self.turn(machine, i, length, stir)?;
             if let Policy::Random { .. } = machine.policy {
                 flight::drift(machine, &mut self.commons).map_err(|r| self.fault(machine, i, r))?;
+                matrix::drift(machine, &mut self.commons)
+                    .map_err(|trouble| diagnose::general(machine, trouble.kind, trouble.what))?;
             }
         }
         Ok(ran)

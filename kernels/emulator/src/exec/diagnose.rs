@@ -83,6 +83,7 @@ fn reason(wait: Wait, block: &Block) -> String {
             None => format!("waits at an mbarrier that is gone, {offset:#x}"),
         },
         Wait::Cluster { .. } => "waits at the cluster's barrier".into(),
+        Wait::Products { .. } => "waits for products its warpgroup has not issued".into(),
         Wait::Registers { needed } => {
             format!("waits for {needed} registers, of which {} are free", block.free_registers)
         }

@@ -6,6 +6,7 @@ use super::barrier::{mbarrier, meet};
 use super::collective::{self, Presence};
 use super::commons::Commons;
 use super::flight::{self, Spot};
+use super::matrix;
 use super::step::{Machine, Raised};
 use super::warp::{Wait, Warp};
 use crate::fault::{FaultKind, Trouble};
@@ -84,6 +85,10 @@ fn simple(
     let operands = &instr.operands;
     match &instr.op {
         Op::BranchTable { targets } => return table(warp, operands, targets, active),
+        Op::Exit if warp.products.busy() => {
+            let what = "the warp exits while its matrix products are under way";
+            return Err(Trouble::new(FaultKind::Register, what));
+        }
         Op::Exit => return Ok(Next::Exit(active)),
         Op::Trap => {
             return Err(Trouble::new(FaultKind::Trap, "the kernel executed trap")
@@ -118,6 +123,18 @@ fn simple(
                 return Ok(Next::Wait(Wait::Lanes(lanes | active)));
             }
             collective::execute(&mut warp.registers, *c, operands, active)?;
+        }
+        Op::Product(product) => {
+            return matrix::issue(machine, commons, warp, product, operands, active, at.pc);
+        }
+        Op::ProductFence => matrix::fence(warp),
+        Op::ProductCommit => return Ok(matrix::commit(warp, active)),
+        Op::ProductWait { pending } => {
+            return matrix::wait(machine, commons, warp, *pending, active);
+        }
+        Op::WarpProduct(product) => return matrix::warp_product(warp, product, operands, active),
+        Op::MoveMatrix(moved) => {
+            return matrix::move_matrix(machine, commons, warp, moved, operands, active);
         }
         Op::ClusterArrive | Op::ClusterWait => {
             let arrive = matches!(instr.op, Op::ClusterArrive);

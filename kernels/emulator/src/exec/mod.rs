@@ -11,6 +11,7 @@ mod diagnose;
 mod execute;
 mod flight;
 mod launch;
+mod matrix;
 mod policy;
 mod report;
 mod setup;

@@ -3,6 +3,7 @@
 use super::collective;
 use super::commons::Commons;
 use super::execute::{At, Next, execute};
+use super::matrix;
 use super::policy::Policy;
 use super::report::Report;
 use super::setup::Dimensions;
@@ -92,6 +93,11 @@ fn wake(machine: &mut Machine<'_>, commons: &Commons, warp: &mut Warp) {
                     group.wait = Wait::Ready;
                 }
             }
+            Wait::Products { end } => {
+                if matrix::ready(&commons.blocks[warp.block], warp.number, end) {
+                    group.wait = Wait::Ready;
+                }
+            }
             Wait::Registers { needed } => {
                 if commons.blocks[warp.block].free_registers >= needed {
                     group.wait = Wait::Ready;
@@ -166,6 +172,13 @@ fn run_group(
             active &= if instr.guard_negated { !holds } else { holds };
         }
         *left -= 1;
+        if instr.matrix && active != 0 {
+            matrix::touch(machine, warp, instr).map_err(|trouble| Raised {
+                trouble,
+                pc,
+                issuer: None,
+            })?;
+        }
         if let Op::Compute(compute) = &instr.op {
             if active != 0 {
                 compute(&mut warp.registers, &instr.operands, active);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::flight::Groups;
+use super::matrix::Track;
 use crate::registers::{Constants, LANES, Registers};
 
 /// What lanes wait for.
@@ -20,6 +21,8 @@ pub(super) enum Wait {
     Mbarrier { offset: u32, phase: u64 },
     /// The next completion of the cluster's barrier.
     Cluster { completions: u64 },
+    /// Products that other warps of the group have not issued yet.
+    Products { end: u64 },
     /// Registers that other warps give back.
     Registers { needed: i64 },
 }
@@ -58,6 +61,7 @@ pub(super) struct Warp {
     pub cluster_arrival: Option<u64>,
     /// Registers per thread, or zero if nobody counts them.
     pub register_count: u32,
+    pub products: Track,
     bulk: [Groups; LANES],
     copies: [Groups; LANES],
 }
@@ -74,6 +78,7 @@ impl Warp {
             turns: 0,
             cluster_arrival: None,
             register_count: 0,
+            products: Track::default(),
             bulk: Default::default(),
             copies: Default::default(),
         }
@@ -91,6 +96,7 @@ impl Warp {
         self.turns = 0;
         self.cluster_arrival = None;
         self.register_count = 0;
+        self.products.start(self.registers.word_count());
         self.bulk.iter_mut().chain(&mut self.copies).for_each(Groups::clear);
     }
 

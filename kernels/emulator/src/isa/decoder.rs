@@ -8,7 +8,7 @@ use super::op::{Instr, Op, Operands};
 use super::opcode::Opcode;
 use super::special::Special;
 use super::types::Type;
-use super::{alu, asynchronous, atomic, cluster, control, memory, warp};
+use super::{alu, asynchronous, atomic, cluster, control, matrix, memory, warp};
 use crate::parse::{Instruction, Operand, ParseError, Registers};
 use crate::registers::{Class, Slot};
 
@@ -39,6 +39,8 @@ pub(crate) struct Decoder<'a> {
     /// Constants of each class, so far.
     pub constants: [Vec<Constant>; 3],
     pub specials: Vec<(Special, Slot)>,
+    /// Registers of warpgroups' products, and their names.
+    pub matrix_registers: HashMap<Slot, &'a str>,
     interned: HashMap<(Class, Constant), Slot>,
     patches: Vec<Patch<'a>>,
     guard: (Slot, bool),
@@ -62,6 +64,7 @@ impl<'a> Decoder<'a> {
             registers: [0; 3],
             constants: Default::default(),
             specials: Vec::new(),
+            matrix_registers: HashMap::new(),
             interned: HashMap::new(),
             patches: Vec::new(),
             guard: (Slot::NONE, false),
@@ -108,6 +111,7 @@ impl<'a> Decoder<'a> {
         let known = alu::decode(self, &mut opcode, operands)?
             || cluster::decode(self, &mut opcode, operands)?
             || asynchronous::decode(self, &mut opcode, operands)?
+            || matrix::decode(self, &mut opcode, operands)?
             || atomic::decode_async(self, &mut opcode, operands)?
             || atomic::decode(self, &mut opcode, operands)?
             || control::decode(self, &mut opcode, operands)?
@@ -119,7 +123,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Ends the body: labels get their places.
+    /// Ends the body: labels get their places, and instructions that touch registers of products
+    /// are marked.
     pub(crate) fn finish(&mut self) -> Result<(), ParseError> {
         // Falling off the end is leaving.
         self.line = self.code.last().map_or(0, |i| i.line);
@@ -143,13 +148,20 @@ impl<'a> Decoder<'a> {
                 _ => unreachable!("only branches name labels"),
             }
         }
+        for instr in &mut self.code {
+            let Operands { dst, src, more } = &instr.operands;
+            let mut all = dst.iter().chain(src).chain(more);
+            instr.matrix = all.any(|slot| self.matrix_registers.contains_key(slot))
+                && !matches!(instr.op, Op::Product(_));
+        }
         Ok(())
     }
 
     /// Adds an instruction with the guard of the statement that is decoded.
     pub(crate) fn emit(&mut self, op: Op, operands: Operands) {
         let (guard, guard_negated) = self.guard;
-        self.code.push(Instr { op, operands, guard, guard_negated, line: self.line });
+        let line = self.line;
+        self.code.push(Instr { op, operands, guard, guard_negated, matrix: false, line });
     }
 
     /// Adds a branch to a label, or to a list of labels.
@@ -201,6 +213,16 @@ impl<'a> Decoder<'a> {
             Operand::Name(name) => self.register(name, class),
             _ => Err("a destination must be a register".into()),
         }
+    }
+
+    /// A register that a warpgroup's product reads or writes while the thread goes on.
+    pub(crate) fn matrix_register(&mut self, operand: &Operand<'a>) -> Result<Slot, String> {
+        let Operand::Name(name) = operand else {
+            return Err("expected a register".into());
+        };
+        let slot = self.register(name, Class::Word)?;
+        self.matrix_registers.insert(slot, name);
+        Ok(slot)
     }
 
     /// A source of a type.

@@ -3,6 +3,7 @@
 use super::asynchronous::{Bulk, CopyAsync, Mbarrier};
 use super::atomic::{Atomic, StoreAsync};
 use super::compute::Compute;
+use super::matrix::{MoveMatrix, Product, WarpProduct};
 use super::memory::Access;
 use super::warp::Collective;
 use crate::registers::Slot;
@@ -29,6 +30,8 @@ pub(crate) struct Instr {
     /// The predicate it depends on, or none.
     pub guard: Slot,
     pub guard_negated: bool,
+    /// Whether it touches registers of a warpgroup's products.
+    pub matrix: bool,
     /// Line of the text.
     pub line: u32,
 }
@@ -89,6 +92,16 @@ pub(crate) enum Op {
     /// Lanes of the mask in `src[0]` wait for each other.
     WarpSync,
     Collective(Collective),
+    Product(Product),
+    /// Registers are ordered before the products that follow.
+    ProductFence,
+    ProductCommit,
+    /// Until at most so many groups of products are under way.
+    ProductWait {
+        pending: u32,
+    },
+    WarpProduct(WarpProduct),
+    MoveMatrix(MoveMatrix),
     Mbarrier(Mbarrier),
     CopyAsync(CopyAsync),
     Bulk(Bulk),

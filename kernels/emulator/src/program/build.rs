@@ -82,8 +82,11 @@ pub(super) fn program(
     decoder.finish()?;
     let async_reads = decoder.code.iter().any(|i| match &i.op {
         Op::Bulk(copy) => copy.direction != Direction::Load,
+        Op::Product(_) => true,
         _ => false,
     });
+    let matrix_registers =
+        decoder.matrix_registers.iter().map(|(&slot, name)| (slot, name.to_string()));
     Ok(Program {
         name: entry.name.to_string(),
         params,
@@ -99,6 +102,7 @@ pub(super) fn program(
         registers: decoder.registers,
         constants: decoder.constants,
         specials: decoder.specials,
+        matrix_registers: matrix_registers.collect(),
         variables: Arc::clone(variables),
         text: Arc::clone(text),
     })

@@ -1,5 +1,6 @@
 //! A kernel: decoded instructions and what they need.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Variables;
@@ -36,6 +37,8 @@ pub(crate) struct Program {
     pub registers: [usize; 3],
     pub constants: [Vec<Constant>; 3],
     pub specials: Vec<(Special, Slot)>,
+    /// Names of the registers of warpgroups' products.
+    pub matrix_registers: HashMap<Slot, String>,
     pub variables: Arc<Variables>,
     /// The whole text, for faults.
     pub text: Arc<str>,

@@ -34,6 +34,11 @@ impl Registers {
         }
     }
 
+    /// Registers of up to 32 bits.
+    pub(crate) fn word_count(&self) -> usize {
+        self.words.len()
+    }
+
     /// Forgets all values, for the next block.
     pub(crate) fn poison(&mut self, constants: &Arc<Constants>) {
         self.words.fill([POISON as u32; LANES]);

@@ -16,6 +16,7 @@ mod clusters;
 mod common;
 mod control;
 mod mbarriers;
+mod products;
 mod scalar_float;
 mod scalar_integer;
 mod shuffles;
