@@ -18,7 +18,7 @@ use crate::{AllocError, Bytes, MemoryStats, Owner, Phase, Region, UnitId, UnitPl
 pub(crate) struct Inner {
     /// Nobody's if it belongs to the process.
     rank: Option<u32>,
-    space: Space,
+    pub(crate) space: Space,
     state: Mutex<State>,
 }
 

@@ -11,7 +11,7 @@ use crate::allocation::UnitState;
 use crate::memory::Inner;
 use crate::plan::{Ordinals, Record};
 use crate::sync::{Mutex, per_thread};
-use crate::{Phase, Region};
+use crate::{Phase, Region, Space};
 
 /// What an allocation on this thread is served by.
 pub(crate) enum Frame {
@@ -80,6 +80,11 @@ pub(crate) fn memory_below(frames: &[Frame]) -> Option<&Arc<Inner>> {
 /// The rank whose memory the current thread allocates from, if it entered one.
 pub fn current_rank() -> Option<u32> {
     with_frames(|frames| memory_below(frames)?.rank())
+}
+
+/// What kind of memory the current thread allocates from, if it entered one.
+pub fn current_space() -> Option<Space> {
+    with_frames(|frames| Some(memory_below(frames)?.space))
 }
 
 /// Restores the previous layer when dropped.

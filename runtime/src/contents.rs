@@ -3,6 +3,7 @@
 //! What reads a GPU's elements waits for its compute stream; what fills them does not.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use slimpipe_kernels::cuda::copy;
 
@@ -164,6 +165,31 @@ impl RawTensor {
         // was written in the order of this stream.
         unsafe { copy::to_host(streams.compute(), from, bytes.as_mut_ptr(), bytes.len())? };
         Ok(streams.compute().synchronize()?)
+    }
+
+    /// Has `fill` write bytes `range` of an unshared contiguous tensor: where they lie, or, if that is on a GPU,
+    /// in a copy (of zeros at first, aligned to 8) that goes there.
+    ///
+    /// # Errors
+    /// Not contiguous, shared, a meta tensor, memory whose unit was closed, or `fill` failed.
+    ///
+    /// # Panics
+    /// The range leaves the tensor.
+    pub fn fill_bytes<E: From<Error>>(
+        &mut self,
+        range: Range<usize>,
+        op: &'static str,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.device() {
+            Device::Cuda(ordinal) => {
+                let mut words = vec![0u64; range.len().div_ceil(size_of::<u64>())];
+                let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..range.len()];
+                fill(bytes)?;
+                Ok(self.write(&stream::current(ordinal)?, range.start, bytes)?)
+            }
+            Device::Cpu | Device::Meta => fill(&mut self.as_bytes_mut(op)?[range]),
+        }
     }
 
     /// Copies to a GPU, from byte `start` of an unshared contiguous tensor on.

@@ -1,7 +1,9 @@
 //! Where tensors live.
 
 use std::fmt;
+use std::str::FromStr;
 
+use slimpipe_allocator::{Space, scope};
 use slimpipe_kernels::cuda::Context;
 
 use crate::Result;
@@ -27,9 +29,41 @@ impl Device {
         Ok(Self::Cuda(ordinal))
     }
 
+    /// The device whose memory was entered on this thread; the CPU if none was.
+    pub fn current() -> Self {
+        scope::current_space().map_or(Self::Cpu, Self::from)
+    }
+
     /// The device of a result whose operands lie on `self` and `other`: meta is contagious.
     pub fn join(self, other: Self) -> Self {
         if self == Self::Meta { self } else { other }
+    }
+}
+
+/// As configurations name them: `cpu`, `cuda`, `cuda:1`.
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let number = match name.strip_prefix("cuda") {
+            Some("") => Some(0),
+            Some(rest) => rest.strip_prefix(':').and_then(|number| number.parse().ok()),
+            None if name == "cpu" => return Ok(Self::Cpu),
+            None => None,
+        };
+        number
+            .map(Self::Cuda)
+            .ok_or_else(|| format!("there is no device `{name}`; it is cpu, cuda or cuda:NUMBER"))
+    }
+}
+
+/// The device that computes on memory of that kind.
+impl From<Space> for Device {
+    fn from(space: Space) -> Self {
+        match space {
+            Space::Host => Self::Cpu,
+            Space::Device(ordinal) => Self::Cuda(ordinal),
+        }
     }
 }
 
@@ -55,6 +89,17 @@ mod tests {
         }
         let error = Device::cuda(u32::MAX).unwrap_err().to_string();
         assert!(!error.is_empty() && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn devices_are_named_as_they_are_written() {
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(3)] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda1", "meta"] {
+            assert!(wrong.parse::<Device>().unwrap_err().contains("cuda:NUMBER"), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use slimpipe_pipeline::comm::Communicator;
-use slimpipe_runtime::{DType, RawTensor};
+use slimpipe_runtime::{Device, RawTensor};
 
 use crate::hub::{SafetensorsFile, SafetensorsWriter, TensorSpec};
 use crate::optimizer::{AdamW, State};
@@ -86,22 +86,20 @@ fn rank_file(folder: &Path, rank: u32) -> PathBuf {
     folder.join(format!("rank-{rank:04}.safetensors"))
 }
 
-/// What is stored of one parameter: a name, a dtype, and the bytes of the elements that this rank
-/// updates, which have the shape of the moments.
+/// What is stored of one parameter: a name, and the bytes of a tensor that this rank updates, which have
+/// the shape of the moments.
 fn parts<'a>(
     index: usize,
     state: &'a State,
     value: &'a RawTensor,
-) -> Result<Vec<(String, DType, &'a [u8])>> {
-    let name = |part: &str| format!("{index:05}.{}.{part}", state.parameter.name());
+) -> impl Iterator<Item = (String, &'a RawTensor, Range<usize>)> {
     let moments = [("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
     let masters = state.master.as_ref().map(|master| ("master", master));
-    let share = &value.as_bytes("checkpoint")?[bytes(state, value)];
-    let mut parts = vec![(name("value"), value.dtype(), share)];
-    for (part, tensor) in moments.into_iter().chain(masters) {
-        parts.push((name(part), tensor.dtype(), tensor.as_bytes("checkpoint")?));
-    }
-    Ok(parts)
+    let whole = moments.into_iter().chain(masters).map(|(name, all)| (name, all, 0..all.bytes()));
+    let parts = std::iter::once(("value", value, bytes(state, value))).chain(whole);
+    parts.map(move |(part, tensor, bytes)| {
+        (format!("{index:05}.{}.{part}", state.parameter.name()), tensor, bytes)
+    })
 }
 
 /// Where the elements of `value` that this rank updates are, in bytes.
@@ -113,16 +111,18 @@ fn write_rank(path: &Path, about: &[(&str, String)], optimizer: &AdamW) -> Resul
     let mut specs = Vec::new();
     for (index, state) in optimizer.states().iter().enumerate() {
         let value = state.parameter.value();
-        for (name, dtype, _) in parts(index, state, &value)? {
-            specs.push(TensorSpec { name, shape: state.exp_avg.dims().to_vec(), dtype });
+        for (name, tensor, _) in parts(index, state, &value) {
+            let (shape, dtype) = (state.exp_avg.dims().to_vec(), tensor.dtype());
+            specs.push(TensorSpec { name, shape, dtype });
         }
     }
     let about: Vec<(&str, &str)> = about.iter().map(|(key, text)| (*key, text.as_str())).collect();
     let mut writer = SafetensorsWriter::create(path, specs, &about)?;
     for (index, state) in optimizer.states().iter().enumerate() {
         let value = state.parameter.value();
-        for (name, _, bytes) in parts(index, state, &value)? {
-            writer.write(&name, bytes)?;
+        for (name, tensor, bytes) in parts(index, state, &value) {
+            let host = tensor.to_device(Device::Cpu)?;
+            writer.write(&name, &host.as_bytes("checkpoint")?[bytes])?;
         }
     }
     Ok(writer.finish()?)
@@ -229,7 +229,9 @@ pub fn read(path: &Path, step: u64, rank: u32, optimizer: &mut AdamW) -> Result<
                     tensor.dtype()
                 )));
             }
-            stored.read_into(&name, &mut tensor.as_bytes_mut("resume")?[share])?;
+            tensor.fill_bytes(share, "resume", |bytes| {
+                Ok::<_, Error>(stored.read_into(&name, bytes)?)
+            })?;
             count += 1;
         }
     }

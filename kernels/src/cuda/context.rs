@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::compile::Variant;
 use super::driver::{self, check};
 use super::error::{CudaError, Result};
+use super::event::Event;
 use super::module::{Kernel, Modules};
 use super::version::Version;
 
@@ -41,6 +42,8 @@ pub struct Context {
     device: CUdevice,
     facts: Facts,
     modules: Modules,
+    /// Events that nobody uses.
+    events: Mutex<Vec<Event>>,
 }
 
 // SAFETY: a context may be used from any thread; that is what the driver's documentation promises.
@@ -76,7 +79,8 @@ impl Context {
         // SAFETY: the device is one that the driver just named.
         let retained = unsafe { sys::cuDevicePrimaryCtxRetain(&mut raw, device) };
         check("cuDevicePrimaryCtxRetain", retained)?;
-        let context = Self { raw, device, facts, modules: Modules::default() };
+        let context =
+            Self { raw, device, facts, modules: Modules::default(), events: Mutex::default() };
         let context: &'static Self = Box::leak(Box::new(context));
         contexts.push((ordinal, context));
         Ok(context)
@@ -90,6 +94,10 @@ impl Context {
     /// The GPU's number.
     pub fn ordinal(&self) -> u32 {
         self.facts.ordinal
+    }
+
+    pub(super) fn events(&self) -> &Mutex<Vec<Event>> {
+        &self.events
     }
 
     pub(super) fn device(&self) -> CUdevice {

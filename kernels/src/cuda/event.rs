@@ -1,5 +1,7 @@
 //! Marks in streams.
 
+use std::ops::Deref;
+
 use cudarc::driver::sys::{self, CUevent, CUevent_flags, CUresult};
 
 use super::context::Context;
@@ -25,6 +27,20 @@ impl Event {
     /// The driver refuses.
     pub fn new(context: &'static Context) -> Result<Self> {
         Self::with(context, CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    /// An event of the GPU's pool, to which it returns when it is dropped: for marks that are made all the
+    /// time. Whoever was told to wait for it by then still does.
+    ///
+    /// # Errors
+    /// The pool is empty, and the driver refuses to make one more.
+    pub fn pooled(context: &'static Context) -> Result<PooledEvent> {
+        let free = context.events().lock().pop();
+        let event = match free {
+            Some(event) => event,
+            None => Self::new(context)?,
+        };
+        Ok(PooledEvent(Some(event)))
     }
 
     /// As [`Event::new`], for [`Event::elapsed`]; costs the GPU a little more.
@@ -86,6 +102,25 @@ impl Event {
         // SAFETY: both handles are alive; writes one number.
         check(symbol, unsafe { elapsed(&mut milliseconds, start.raw, self.raw) })?;
         Ok(milliseconds)
+    }
+}
+
+/// An [`Event::pooled`].
+pub struct PooledEvent(Option<Event>);
+
+impl Deref for PooledEvent {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for PooledEvent {
+    fn drop(&mut self) {
+        if let Some(event) = self.0.take() {
+            event.context.events().lock().push(event);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ mod version;
 
 pub use context::Context;
 pub use error::{CudaError, Result};
-pub use event::Event;
+pub use event::{Event, PooledEvent};
 pub use float::Float;
 pub use pinned::Pinned;
 pub use pointer::DevicePtr;

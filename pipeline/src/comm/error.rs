@@ -1,4 +1,5 @@
 use super::Tag;
+use super::environment::Launcher;
 
 /// What can go wrong between ranks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,5 +84,61 @@ pub enum CommError {
         rank: u32,
         /// The system's answer.
         reason: String,
+    },
+    /// A launcher's variables that make no sense.
+    #[error("{launcher} started this process with variables that do not fit: {what}")]
+    Environment {
+        /// Who set them.
+        launcher: Launcher,
+        /// Which, and what they say.
+        what: String,
+    },
+    /// NCCL is missing, too old, or cannot start.
+    #[error(
+        "NCCL cannot be used: {what}; install nvidia-nccl-cu13 with pip, or set SLIMPIPE_NCCL to libnccl.so.2"
+    )]
+    NoNccl {
+        /// What was looked at, and why it will not do.
+        what: String,
+    },
+    /// Ranks could not agree on a communicator.
+    #[error("rank {rank} cannot meet the others: {what}")]
+    Rendezvous {
+        /// The rank that says so.
+        rank: u32,
+        /// Why.
+        what: String,
+    },
+    /// Ranks that never came.
+    #[error("rank {rank} waited {seconds} s for {absent}")]
+    Absent {
+        /// The rank that waited.
+        rank: u32,
+        /// Who did not come.
+        absent: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// NCCL reports an error.
+    #[error("rank {rank}: {call} failed: {what}")]
+    Nccl {
+        /// The rank that was told.
+        rank: u32,
+        /// What it did.
+        call: String,
+        /// The library's text.
+        what: String,
+    },
+    /// Something that did not end in time.
+    #[error(
+        "rank {rank}: {call} has not ended after {seconds} s; another rank hangs, has gone, or runs another program"
+    )]
+    TimedOut {
+        /// The rank that waits.
+        rank: u32,
+        /// What it waits for.
+        call: String,
+        /// For how long.
+        seconds: u64,
     },
 }

@@ -1,15 +1,20 @@
 //! Messages and reductions between ranks.
 //!
 //! [`Communicator`] is what the executor and the trainer speak; [`local`] implements it for ranks
-//! that are threads of one process.
+//! that are threads of one process. [`nccl`] holds NVIDIA's collectives for ranks on GPUs, and
+//! [`environment`] reads which rank a launched process is.
 
+mod buffer;
+pub mod environment;
 mod error;
 pub mod local;
 mod mesh;
+pub mod nccl;
 mod payload;
 mod share;
 mod tag;
 
+pub use buffer::{Bytes, BytesMut, DeviceBytes, DeviceRoom};
 pub use error::CommError;
 pub use mesh::{Axis, Mesh};
 pub use payload::Payload;
@@ -49,11 +54,11 @@ pub trait Communicator: Send {
     fn send(&mut self, to: u32, tag: Tag, payload: Box<dyn Payload>) -> Result<(), CommError>;
 
     /// Waits for the next message from rank `from` in `tag`'s lane and copies it into `into`: the
-    /// only copy there is.
+    /// only copy there is. On a GPU the copy is made in the order of the streams of both.
     ///
     /// # Errors
-    /// Another rank failed, or the message has another tag or size.
-    fn recv(&mut self, from: u32, tag: Tag, into: &mut [u8]) -> Result<(), CommError>;
+    /// Another rank failed, or the message has another tag or size, or lies on another device.
+    fn recv(&mut self, from: u32, tag: Tag, into: BytesMut<'_>) -> Result<(), CommError>;
 
     /// Adds `values` over all ranks, in rank order, so that all get the same bits.
     ///
@@ -135,7 +140,7 @@ pub trait Communicator: Send {
             let tag = Tag::Block(number as u64);
             self.send(peer, tag, Box::new(bytemuck::cast_slice::<f32, u8>(block).to_vec()))?;
             let theirs = &mut theirs[..block.len()];
-            self.recv(peer, tag, bytemuck::cast_slice_mut(theirs))?;
+            self.recv(peer, tag, bytemuck::cast_slice_mut::<f32, u8>(theirs).into())?;
             // Two numbers have the same sum in either order, so both ranks get the same bits.
             block.iter_mut().zip(&*theirs).for_each(|(own, their)| *own += their);
         }

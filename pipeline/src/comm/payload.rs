@@ -1,3 +1,5 @@
+use super::Bytes;
+
 /// Bytes on their way to another rank. They stay where they are, owned by this value, until the
 /// receiver has copied them.
 pub trait Payload: Send {
@@ -5,11 +7,11 @@ pub trait Payload: Send {
     ///
     /// # Errors
     /// They were given back in the meantime: the sender broke off.
-    fn bytes(&self) -> Result<&[u8], String>;
+    fn bytes(&self) -> Result<Bytes<'_>, String>;
 }
 
 impl Payload for Vec<u8> {
-    fn bytes(&self) -> Result<&[u8], String> {
-        Ok(self)
+    fn bytes(&self) -> Result<Bytes<'_>, String> {
+        Ok(Bytes::Host(self))
     }
 }

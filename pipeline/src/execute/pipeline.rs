@@ -9,13 +9,15 @@ use slimpipe_allocator::{self as allocator, Memory, Region, UnitId, scope};
 use slimpipe_autograd::{
     KvCache, Parameter, TapeEnd, Tensor, WeightPart, backward, backward_input,
 };
-use slimpipe_ops::copy::copy_into;
+use slimpipe_ops::copy::{copy, copy_into};
+use slimpipe_ops::elementwise::add_assign;
 use slimpipe_runtime::{Device, RawTensor};
 
 use super::data::DataRanks;
 use super::exchange::Exchange;
 use super::groups::Groups;
-use super::payload::TensorPayload;
+use super::losses::Losses;
+use super::payload::{TensorPayload, room};
 use super::travel::Travel;
 use super::unit::{forward, tokens_or_hidden};
 use super::vocabulary::Vocabulary;
@@ -43,6 +45,9 @@ pub struct Pipeline<S> {
     exchange: Option<Arc<Exchange>>,
     /// The rank's side of a vocabulary that all ranks share.
     vocabulary: Option<Vocabulary>,
+    /// Where the rank computes: where its memory is.
+    device: Device,
+    losses: Losses,
 }
 
 /// What a step came to on this rank.
@@ -69,7 +74,6 @@ struct Live {
 struct Step<'a> {
     batch: &'a Batch,
     loss_scale: f32,
-    loss: f64,
     live: HashMap<Unit, Live>,
     /// Units of which only the weight part is left.
     weights: HashMap<Unit, (allocator::Unit, WeightPart)>,
@@ -101,13 +105,16 @@ impl<S: Stage> Pipeline<S> {
             return Err(Error::WrongSlices { got, expected }.into());
         }
         let world_rank = comm.rank();
+        let device = Device::from(memory.space());
+        check_device(&schedule, device)?;
         let (mut groups, data) = Groups::new(&schedule, comm)?;
         let (rank, count) = (groups.rank(), schedule.ranks() * schedule.chunks());
         if count as usize > layers {
             return Err(Error::TooManyStages { stages: count, layers }.into());
         }
         let (_, longest) = slices.extremes();
-        let exchange = exchange::join(&schedule, groups.pipeline(), (layers, longest), origin)?;
+        let size = (layers, longest);
+        let exchange = exchange::join(&schedule, groups.pipeline(), size, device, origin)?;
         let program: Vec<Action> = schedule.program(rank).collect();
         let in_parts = program.iter().any(|action| matches!(action, Action::BackwardInput(_)));
         let entered = memory.enter();
@@ -133,6 +140,9 @@ impl<S: Stage> Pipeline<S> {
             Some(comm) => Some(DataRanks::new(comm, &stages, world_rank, origin)?),
             None => None,
         };
+        let gives_loss = stages.iter().any(|(spec, _)| spec.gives_loss());
+        let units = schedule.microbatches() * schedule.slices();
+        let losses = Losses::new(if gives_loss { units as usize } else { 0 }, device)?;
         drop(entered);
         let travel = if memory.offloads() { Travel::of(&program) } else { Travel::default() };
         Ok(Self {
@@ -147,6 +157,8 @@ impl<S: Stage> Pipeline<S> {
             slices,
             exchange,
             vocabulary,
+            device,
+            losses,
         })
     }
 
@@ -229,10 +241,10 @@ impl<S: Stage> Pipeline<S> {
         let memory = self.memory.clone();
         let _entered = memory.enter();
         self.timeline.clear();
+        self.losses.clear();
         let mut step = Step {
             batch,
             loss_scale,
-            loss: 0.0,
             live: HashMap::new(),
             weights: HashMap::new(),
             caches: HashMap::new(),
@@ -254,7 +266,7 @@ impl<S: Stage> Pipeline<S> {
         }
         self.groups.settle()?;
         let extent = self.timeline.extent().unwrap_or_default();
-        let mut loss = [step.loss];
+        let mut loss = [self.losses.sum()?];
         self.groups.world().all_reduce_sum_f64(&mut loss)?;
         Ok(StepReport { loss: loss[0], busy: self.timeline.busy(), extent })
     }
@@ -318,17 +330,17 @@ impl<S: Stage> Pipeline<S> {
 
         let layer = scope::layer(spec.layers.start as u32);
         let input = if spec.reads_tokens() {
-            RawTensor::from_slice(&sequence.tokens[tokens.clone()], rows, Device::Cpu)?
+            RawTensor::from_slice(&sequence.tokens[tokens.clone()], rows, self.device)?
         } else {
             let (width, dtype) = stage.hidden();
-            let input = RawTensor::empty((rows, width), dtype, Device::Cpu, "receive")?;
+            let input = RawTensor::empty((rows, width), dtype, self.device, "receive")?;
             self.receive(unit, input, false, step)?
         };
         drop(layer);
         let (spec, stage) = &self.stages[unit.chunk as usize];
         let labels = match spec.gives_loss() {
             true => {
-                Some(RawTensor::from_slice(&sequence.labels[tokens.clone()], rows, Device::Cpu)?)
+                Some(RawTensor::from_slice(&sequence.labels[tokens.clone()], rows, self.device)?)
             }
             false => None,
         };
@@ -358,7 +370,7 @@ impl<S: Stage> Pipeline<S> {
         }
         let mut head = None;
         if spec.gives_loss() {
-            step.loss += f64::from(output.to_vec::<f32>()?[0]);
+            self.losses.add(&output)?;
         } else if spec.is_last() {
             copy_into(&output, head.insert(plan::head_memory(&output)?))?;
         } else {
@@ -378,11 +390,11 @@ impl<S: Stage> Pipeline<S> {
         let gradient = if let Some(gradient) = head {
             gradient
         } else if spec.is_last() {
-            RawTensor::from_slice(&[1f32], (), Device::Cpu)?
+            plan::loss_gradient(self.device, false)?
         } else {
             let (width, dtype) = stage.hidden();
             let rows = self.slices.range(unit.slice).len();
-            let gradient = RawTensor::empty((rows, width), dtype, Device::Cpu, "receive")?;
+            let gradient = RawTensor::empty((rows, width), dtype, self.device, "receive")?;
             self.receive(unit, gradient, true, step)?
         };
         if let (Some(exchange), Some(caches)) =
@@ -448,14 +460,14 @@ impl<S: Stage> Pipeline<S> {
         if rank == self.groups.rank() {
             let waiting = if is_gradient { &mut step.gradients } else { &mut step.outputs };
             let from = waiting.remove(&source).ok_or(self.out_of_order("receive", unit))?;
-            into.as_bytes_mut("receive")?.copy_from_slice(from.as_bytes("receive")?);
+            copy_into(&from, &mut into)?;
             return Ok(into);
         }
         let (work, tag) = match is_gradient {
             true => (Work::ReceiveGradient(unit), Tag::Gradient(source)),
             false => (Work::ReceiveActivation(unit), Tag::Activation(source)),
         };
-        let bytes = into.as_bytes_mut("receive")?;
+        let bytes = room(&mut into)?;
         let comm = self.groups.pipeline();
         self.timeline.record(work, || comm.recv(rank, tag, bytes))?;
         Ok(into)
@@ -475,7 +487,8 @@ impl<S: Stage> Pipeline<S> {
                 let live = step.live.get_mut(&unit).filter(|_| spec.is_last());
                 let hidden = live.and_then(|live| live.head.as_mut());
                 let scale = step.loss_scale;
-                step.loss += vocabulary.head(unit, labels, scale, hidden, memory, timeline)?;
+                let loss = vocabulary.head(unit, labels, scale, hidden, memory, timeline)?;
+                self.losses.add_number(loss);
                 Ok(())
             }
             _ => {
@@ -505,12 +518,17 @@ impl<S: Stage> Pipeline<S> {
             return Ok(());
         };
         self.await_gradients()?;
-        let share = self.share(&tied);
+        let (share, device) = (self.share(&tied), self.device);
         let comm = self.groups.pipeline();
         self.timeline.record(Work::ReduceTied, || -> Result<()> {
             if let Some(gradient) = tied.grad().get_mut() {
-                let gradient = gradient.slice_mut("reduce_tied")?;
-                comm.exchange_add_f32(peer, &mut gradient[share])?;
+                match device {
+                    Device::Cuda(_) => exchange_add(comm, peer, gradient)?,
+                    _ => {
+                        let gradient = gradient.slice_mut("reduce_tied")?;
+                        comm.exchange_add_f32(peer, &mut gradient[share])?;
+                    }
+                }
             }
             Ok(())
         })
@@ -522,12 +540,8 @@ impl<S: Stage> Pipeline<S> {
         let (Some(first), Some(last)) = (copies.next(), copies.next()) else { return Ok(()) };
         let (mut first, mut last) = (first.grad(), last.grad());
         if let (Some(first), Some(last)) = (first.get_mut(), last.get_mut()) {
-            let (first, last) =
-                (first.slice_mut::<f32>("reduce_tied")?, last.slice_mut("reduce_tied")?);
-            for (first, last) in first.iter_mut().zip(last) {
-                *first += *last;
-                *last = *first;
-            }
+            add_assign(first, last)?;
+            copy_into(first, last)?;
         }
         Ok(())
     }
@@ -535,4 +549,39 @@ impl<S: Stage> Pipeline<S> {
     fn out_of_order(&self, what: &'static str, unit: Unit) -> Error {
         Error::OutOfOrder { rank: self.groups.rank(), what, unit }
     }
+}
+
+/// Adds `values` [rows, width] of this rank and of `peer`, on both, a block of rows at a time.
+fn exchange_add(comm: &mut dyn Communicator, peer: u32, values: &mut RawTensor) -> Result<()> {
+    /// Rows of a block: what the exchange takes in memory is two.
+    const ROWS: usize = 512;
+    let _message = scope::place(Region::Comm);
+    let rows = values.dims()[0];
+    for start in (0..rows).step_by(ROWS) {
+        let len = ROWS.min(rows - start);
+        let own = copy(&values.narrow(0, start, len)?)?;
+        let mut theirs = RawTensor::empty(*own.shape(), own.dtype(), own.device(), "reduce_tied")?;
+        let tag = Tag::Block((start / ROWS) as u64);
+        comm.send(peer, tag, Box::new(TensorPayload::new(own)?))?;
+        comm.recv(peer, tag, room(&mut theirs)?)?;
+        // Two numbers have the same sum in either order, so both ranks get the same bits.
+        values.with_rows(start, len, |own| add_assign(own, &theirs))?;
+    }
+    Ok(())
+}
+
+/// Whether ranks on `device` can run `schedule`: some of what they share has no way between GPUs yet.
+///
+/// # Errors
+/// Names what, and the setting without it.
+pub fn check_device(schedule: &Schedule, device: Device) -> Result<()> {
+    let Device::Cuda(_) = device else { return Ok(()) };
+    if schedule.vocabulary() {
+        let (what, remedy) = ("a shared vocabulary", "set parallel.vocabulary to false");
+        return Err(Error::NotOnGpu { what, remedy });
+    }
+    if schedule.data_ranks() > 1 {
+        return Err(Error::NotOnGpu { what: "data parallelism", remedy: "set parallel.data to 1" });
+    }
+    Ok(())
 }

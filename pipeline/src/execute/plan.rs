@@ -80,7 +80,7 @@ fn plan(
     let backward_phase = recorder.backward();
     let grad = match head {
         Some(gradient) => gradient,
-        None if spec.is_last() => RawTensor::empty((), DType::F32, Device::Meta, "loss_gradient")?,
+        None if spec.is_last() => loss_gradient(Device::current(), true)?,
         None => RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?,
     };
     let (gradient, weights) = if in_parts {
@@ -99,6 +99,17 @@ fn plan(
         weights.run()?;
     }
     Ok(recorder.finish())
+}
+
+/// The gradient of the loss, 1, of a rank on `device`; its shape if it is planned. It is read by the host, so
+/// on a GPU's rank, too, it lies there, outside the unit.
+pub(crate) fn loss_gradient(device: Device, planned: bool) -> Result<RawTensor> {
+    match device {
+        Device::Cpu if planned => {
+            Ok(RawTensor::empty((), DType::F32, Device::Meta, "loss_gradient")?)
+        }
+        _ => Ok(RawTensor::from_slice(&[1f32], (), Device::Cpu)?),
+    }
 }
 
 /// Memory for what other ranks send of `input`, which all ranks make together.

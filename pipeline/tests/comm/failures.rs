@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
-use slimpipe_pipeline::comm::{CommError, Communicator, Payload, Reduction, Tag};
+use slimpipe_pipeline::comm::{Bytes, CommError, Communicator, Payload, Reduction, Tag};
 use slimpipe_pipeline::schedule::Unit;
 
 use crate::watchdog::Watchdog;
@@ -41,7 +41,7 @@ type Call = fn(&mut LocalComm) -> Result<(), CommError>;
 
 /// Everything that can wait for rank 0 for ever.
 const WAITS: [Call; 8] = [
-    |comm| comm.recv(0, tag(0), &mut [0]),
+    |comm| comm.recv(0, tag(0), (&mut [0]).into()),
     |comm| (0..9).try_for_each(|slice| comm.send(0, tag(slice), Box::new(vec![0]))),
     |comm| comm.barrier(),
     |comm| comm.all_reduce_sum_f64(&mut [1.0]),
@@ -108,7 +108,8 @@ fn what_a_rank_sent_before_it_ended_still_arrives() {
         let mut bytes = vec![0; 3];
         match comm.rank() {
             0 => (0..3).try_for_each(|i| comm.send(1, tag(i), Box::new(vec![i as u8 + 1])))?,
-            _ => (0..3).try_for_each(|i| comm.recv(0, tag(i), &mut bytes[i as usize..][..1]))?,
+            _ => (0..3)
+                .try_for_each(|i| comm.recv(0, tag(i), (&mut bytes[i as usize..][..1]).into()))?,
         }
         Ok(bytes)
     });
@@ -135,7 +136,7 @@ fn a_call_after_a_failure_fails_too() {
 struct Gone;
 
 impl Payload for Gone {
-    fn bytes(&self) -> Result<&[u8], String> {
+    fn bytes(&self) -> Result<Bytes<'_>, String> {
         Err("its unit was closed".to_owned())
     }
 }
@@ -153,9 +154,9 @@ fn a_message_that_its_sender_took_back_is_blamed_on_what_befell_the_sender() {
                 all_ended.lock().unwrap().recv().unwrap();
                 Err(Error::Own(0))
             }
-            1 => Ok(comm.recv(0, tag(0), &mut [0])?),
+            1 => Ok(comm.recv(0, tag(0), (&mut [0]).into())?),
             _ => {
-                let result = comm.recv(1, tag(0), &mut [0]);
+                let result = comm.recv(1, tag(0), (&mut [0]).into());
                 ended.lock().unwrap().send(()).unwrap();
                 Ok(result?)
             }
@@ -164,7 +165,7 @@ fn a_message_that_its_sender_took_back_is_blamed_on_what_befell_the_sender() {
     assert_eq!(outcome, Err(Error::Own(0)));
     let outcome = launch(2, 1, |mut comm| match comm.rank() {
         0 => comm.send(1, tag(0), Box::new(Gone)),
-        _ => comm.recv(0, tag(0), &mut [0]),
+        _ => comm.recv(0, tag(0), (&mut [0]).into()),
     });
     assert!(matches!(outcome, Err(CommError::Unreadable { rank: 1, from: 0, .. })), "{outcome:?}");
 }
@@ -184,7 +185,7 @@ fn act(comm: &mut LocalComm, choice: u32, step: u32) -> Result<(), CommError> {
             let (to, from) = ((rank + shift) % size, (rank + size - shift) % size);
             comm.send(to, tag(step), Box::new(vec![rank as u8; 64]))?;
             let mut bytes = [0; 64];
-            comm.recv(from, tag(step), &mut bytes)?;
+            comm.recv(from, tag(step), (&mut bytes).into())?;
             assert_eq!(bytes, [from as u8; 64]);
             Ok(())
         }

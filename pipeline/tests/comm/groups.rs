@@ -131,9 +131,9 @@ fn splits_order_ranks_by_key_and_can_be_split_again() {
         half.send(next, Tag::Block(0), Box::new(vec![1]))?;
         again.send(next, Tag::Block(0), Box::new(vec![2]))?;
         let mut byte = [0];
-        again.recv(before, Tag::Block(0), &mut byte)?;
+        again.recv(before, Tag::Block(0), (&mut byte).into())?;
         assert_eq!(byte, [2]);
-        half.recv(before, Tag::Block(0), &mut byte)?;
+        half.recv(before, Tag::Block(0), (&mut byte).into())?;
         assert_eq!(byte, [1]);
         Ok(())
     })
@@ -154,7 +154,7 @@ fn messages_pass_while_another_thread_of_the_rank_waits_in_a_collective() {
         let around = |comm: &mut LocalComm| {
             for step in 0..50 {
                 comm.send((rank + 1) % 4, Tag::Block(step), Box::new(vec![0; 8]))?;
-                comm.recv((rank + 3) % 4, Tag::Block(step), &mut [0; 8])?;
+                comm.recv((rank + 3) % 4, Tag::Block(step), (&mut [0; 8]).into())?;
             }
             comm.barrier()
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
-use slimpipe_pipeline::comm::{CommError, Communicator, Payload, Tag};
+use slimpipe_pipeline::comm::{Bytes, CommError, Communicator, Payload, Tag};
 use slimpipe_pipeline::schedule::Unit;
 
 use crate::watchdog::Watchdog;
@@ -21,8 +21,8 @@ struct Tracked {
 }
 
 impl Payload for Tracked {
-    fn bytes(&self) -> Result<&[u8], String> {
-        Ok(&self.bytes)
+    fn bytes(&self) -> Result<Bytes<'_>, String> {
+        Ok(Bytes::Host(&self.bytes))
     }
 }
 
@@ -40,8 +40,8 @@ fn a_message_is_copied_once_into_the_place_its_receiver_names() {
             comm.send(1, Tag::Activation(unit(1)), Box::new(Vec::new()))?;
         } else {
             let mut memory = vec![0u8; 3000];
-            comm.recv(0, Tag::Activation(unit(0)), &mut memory[1000..2000])?;
-            comm.recv(0, Tag::Activation(unit(1)), &mut [])?;
+            comm.recv(0, Tag::Activation(unit(0)), (&mut memory[1000..2000]).into())?;
+            comm.recv(0, Tag::Activation(unit(1)), (&mut []).into())?;
             assert!(memory[..1000].iter().chain(&memory[2000..]).all(|&byte| byte == 0));
             assert!(memory[1000..2000].iter().all(|&byte| byte == 7));
         }
@@ -60,7 +60,7 @@ fn payloads_are_dropped_by_their_sender_and_all_of_them_once_a_barrier_is_passed
             if comm.rank() == 0 {
                 comm.send(1, tag, Box::new(Tracked { bytes: vec![0; 8], drops: &DROPS }))?;
             } else {
-                comm.recv(0, tag, &mut [0; 8])?;
+                comm.recv(0, tag, (&mut [0; 8]).into())?;
             }
         }
         comm.barrier()?;
@@ -88,7 +88,7 @@ fn a_lane_keeps_its_order_and_never_holds_more_than_its_room() {
                     // As many were read as this one's number.
                     assert!(sent.load(Ordering::SeqCst) <= slice as usize + capacity);
                     let mut bytes = [0; 4];
-                    comm.recv(0, tag, &mut bytes)?;
+                    comm.recv(0, tag, (&mut bytes).into())?;
                     assert_eq!(u32::from_le_bytes(bytes), slice);
                 }
             }
@@ -111,7 +111,7 @@ fn a_full_lane_does_not_hold_up_the_others() {
         }
         for (byte, tag) in tags.into_iter().rev() {
             let mut bytes = [9];
-            comm.recv(0, tag, &mut bytes)?;
+            comm.recv(0, tag, (&mut bytes).into())?;
             assert_eq!(bytes, [byte]);
         }
         Ok(())
@@ -125,7 +125,7 @@ fn another_message_than_the_one_asked_for_is_an_error_that_names_both() {
         launch(2, 1, |mut comm| -> Result<(), CommError> {
             match comm.rank() {
                 0 => comm.send(1, Tag::Activation(unit(3)), Box::new(vec![0; 4])),
-                _ => comm.recv(0, tag, &mut vec![0; len]),
+                _ => comm.recv(0, tag, (&mut vec![0; len]).into()),
             }
         })
     };
@@ -146,7 +146,7 @@ fn a_rank_has_no_messages_for_itself_or_strangers() {
     for rank in [0, 2, u32::MAX] {
         let error = Err(CommError::NoSuchRank { rank, size: 2 });
         assert_eq!(comm.send(rank, Tag::Block(0), Box::new(Vec::new())), error);
-        assert_eq!(comm.recv(rank, Tag::Block(0), &mut []), error);
+        assert_eq!(comm.recv(rank, Tag::Block(0), (&mut []).into()), error);
         assert_eq!(comm.exchange_add_f32(rank, &mut [1.0]), error);
     }
     assert!(matches!(comm.broadcast(2, &mut []), Err(CommError::NoSuchRank { .. })));

@@ -115,7 +115,7 @@ impl Rank<'_> {
                 let (_, chunk) = placement.before(rank, unit.chunk).unwrap();
                 let mut values = vec![0i64; len];
                 let tag = Tag::Activation(Unit { chunk, ..unit });
-                self.comm.recv(from, tag, bytemuck::cast_slice_mut(&mut values))?;
+                self.comm.recv(from, tag, bytemuck::cast_slice_mut::<_, u8>(&mut values).into())?;
                 self.inputs.insert(unit, values);
             }
             Action::Forward(unit) => {
@@ -146,7 +146,7 @@ impl Rank<'_> {
                 let (_, chunk) = placement.after(rank, unit.chunk).unwrap();
                 let mut values = vec![0i64; len];
                 let tag = Tag::Gradient(Unit { chunk, ..unit });
-                self.comm.recv(from, tag, bytemuck::cast_slice_mut(&mut values))?;
+                self.comm.recv(from, tag, bytemuck::cast_slice_mut::<_, u8>(&mut values).into())?;
                 self.gradients.insert(unit, values);
             }
             Action::Backward(unit) | Action::BackwardInput(unit) => {

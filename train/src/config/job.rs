@@ -3,7 +3,7 @@
 use slimpipe_pipeline::comm::Mesh;
 use slimpipe_pipeline::execute;
 use slimpipe_pipeline::schedule::{Schedule, ScheduleError, ScheduleKind, Slices};
-use slimpipe_runtime::{DType, team};
+use slimpipe_runtime::{DType, Device, team};
 
 use super::Config;
 use crate::flops::token_cost;
@@ -29,6 +29,8 @@ pub struct Job {
     pub slices: Slices,
     /// The dtype of weights and activations.
     pub dtype: DType,
+    /// What computes.
+    pub device: Device,
     /// What each layer makes again in backward.
     pub recompute: Vec<Recompute>,
     /// Threads that share one rank's operations.
@@ -76,8 +78,10 @@ impl Config {
             self.microbatches()?,
             parallel.chunks,
         )?;
+        let device = self.device()?;
         let schedule = schedule.with_data_ranks(parallel.data)?;
-        let schedule = self.with_vocabulary(schedule, &model)?;
+        let schedule = self.with_vocabulary(schedule, &model, device)?;
+        execute::check_device(&schedule, device)?;
         let slices = schedule.cut(train.seq_len, token_cost(&model))?;
         let stages = u64::from(parallel.pipeline) * u64::from(parallel.chunks);
         if stages > model.num_hidden_layers as u64 {
@@ -105,7 +109,29 @@ impl Config {
         let (dtype, recompute) = (train.dtype.into(), self.recompute(model.num_hidden_layers)?);
         let mut config = self.clone();
         config.parallel.exchange = Some(schedule.exchange().to_string());
-        Ok(Job { config, model, weights, schedule, slices, dtype, recompute, threads, adamw })
+        Ok(Job {
+            config,
+            model,
+            weights,
+            schedule,
+            slices,
+            dtype,
+            device,
+            recompute,
+            threads,
+            adamw,
+        })
+    }
+
+    /// What computes, ready for use.
+    fn device(&self) -> Result<Device> {
+        let refuse = |what| Error::setting("train.device", what);
+        match self.train.device.parse().map_err(refuse)? {
+            Device::Cuda(ordinal) => {
+                Device::cuda(ordinal).map_err(|error| refuse(error.to_string()))
+            }
+            device => Ok(device),
+        }
     }
 
     /// Sequences in a step of one pipeline, m.

@@ -130,6 +130,8 @@ pub struct TrainSettings {
     pub seed: u64,
     /// The dtype of weights and activations.
     pub dtype: Precision,
+    /// What computes: `cpu`, or an NVIDIA GPU, `cuda` or `cuda:1`, which all ranks share.
+    pub device: String,
     /// Highest learning rate.
     pub lr: f64,
     /// Learning rate at the last step.
@@ -158,6 +160,7 @@ impl Default for TrainSettings {
             steps: 80,
             seed: 0,
             dtype: Precision::F32,
+            device: "cpu".to_owned(),
             lr: 3e-3,
             min_lr: 3e-4,
             warmup_steps: 10,

@@ -52,11 +52,13 @@ impl Source<'_> {
         part.dims_mut()[0] = rows.len();
         // What converting takes for a moment is taken next by gradients and moments.
         let _persistent = scope::place(Region::Persistent);
-        let mut value = RawTensor::empty(part, dtype, Device::Cpu, OP)?;
+        // A parameter lies where the rank computes.
+        let device = Device::current();
+        let mut value = RawTensor::empty(part, dtype, device, OP)?;
         if native == dtype {
             self.fill(name, first, &mut value)?;
         } else {
-            let mut full = RawTensor::empty(part, native, Device::Cpu, OP)?;
+            let mut full = RawTensor::empty(part, native, device, OP)?;
             self.fill(name, first, &mut full)?;
             cast_into(&full, &mut value)?;
         }
@@ -65,17 +67,17 @@ impl Source<'_> {
 
     /// Fills `value`, which has the source's own dtype, with elements of `name` from `first` on.
     fn fill(&self, name: &str, first: usize, value: &mut RawTensor) -> Result<()> {
-        match self {
-            Self::Random(_) if value.rank() == 1 => value.slice_mut::<f32>(OP)?.fill(1.0),
-            Self::Random(seed) => {
-                let random = Random::named(*seed, name);
-                random.fill_normal_from(first as u64, value.slice_mut(OP)?, 0.02);
+        let (is_norm, start) = (value.rank() == 1, (first * value.dtype().size()) as u64);
+        value.fill_bytes(0..value.bytes(), OP, |bytes| {
+            match self {
+                Self::Random(_) if is_norm => bytemuck::cast_slice_mut::<_, f32>(bytes).fill(1.0),
+                Self::Random(seed) => {
+                    let random = Random::named(*seed, name);
+                    random.fill_normal_from(first as u64, bytemuck::cast_slice_mut(bytes), 0.02);
+                }
+                Self::Folder(weights) => weights.read_from(name, start, bytes)?,
             }
-            Self::Folder(weights) => {
-                let start = (first * value.dtype().size()) as u64;
-                weights.read_from(name, start, value.as_bytes_mut(OP)?)?;
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

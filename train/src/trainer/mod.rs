@@ -16,7 +16,9 @@ use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
 use slimpipe_pipeline::comm::{Axis, Communicator};
 use slimpipe_pipeline::schedule::{dump, verify};
-use slimpipe_runtime::{DType, team};
+use slimpipe_runtime::cuda::PinnedMemory;
+use slimpipe_runtime::stream::Streams;
+use slimpipe_runtime::{DType, Device, team};
 
 pub use rank::Rank;
 pub use report::{RankSummary, Summary};
@@ -106,7 +108,7 @@ fn begin(
         checkpoint::check(&path, step, job.schedule.data_ranks(), job.schedule.ranks())?;
         from = Some((step, path));
     }
-    let (origin, peak_flops) = (Instant::now(), peak_flops(job.dtype));
+    let (origin, peak_flops) = (Instant::now(), peak_flops(job));
     let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
     let ranks = launch(job.mesh().size(), capacity, |comm| run.rank(comm));
     let mut ranks = ranks.inspect_err(|error| run.clean_up(error))?;
@@ -119,10 +121,17 @@ fn begin(
     Ok(Summary { last, ranks, stopped })
 }
 
-/// The floating-point operations per second that this machine's cores reach at most.
-fn peak_flops(dtype: DType) -> f64 {
+/// Dense bf16 peak of a Hopper GPU, H100, H200 or H800 (NVIDIA's data sheets): what MFU is a share of, in f32
+/// too, as everywhere.
+const HOPPER_FLOPS: f64 = 989.4e12;
+
+/// The floating-point operations per second that what computes reaches at most.
+fn peak_flops(job: &Job) -> f64 {
+    if let Device::Cuda(_) = job.device {
+        return HOPPER_FLOPS;
+    }
     let threads = Threads::new(team::cores()).unwrap_or_default();
-    let kind = if dtype == DType::BF16 { PeakKind::Bf16 } else { PeakKind::F32 };
+    let kind = if job.dtype == DType::BF16 { PeakKind::Bf16 } else { PeakKind::F32 };
     peak_gflops(&threads, kind) * 1e9
 }
 
@@ -150,7 +159,12 @@ impl Run<'_> {
     fn rank(&self, comm: LocalComm) -> Result<RankSummary> {
         let job = self.job;
         let _team = team::enter(job.threads)?;
-        let memory = self.memory(comm.rank())?;
+        let streams = match job.device {
+            Device::Cuda(ordinal) => Some(Streams::new(ordinal)?),
+            Device::Cpu | Device::Meta => None,
+        };
+        let _streams = streams.as_ref().map(Streams::enter);
+        let memory = self.memory(comm.rank(), streams.as_ref())?;
         let mut rank = Rank::new(job, Box::new(comm), memory, self.origin)?;
         if let Some((step, path)) = &self.from {
             rank.resume(path, *step)?;
@@ -197,9 +211,13 @@ impl Run<'_> {
         self.from.as_ref().map_or(0, |(step, _)| *step)
     }
 
-    fn memory(&self, rank: u32) -> Result<Memory> {
+    /// The memory of a rank, which lies on a GPU if it has streams there.
+    fn memory(&self, rank: u32, streams: Option<&Streams>) -> Result<Memory> {
         let Config { memory: settings, train, .. } = &self.job.config;
         let mut builder = Memory::builder(rank);
+        if let Some(streams) = streams {
+            builder = builder.source(streams.source());
+        }
         if let Some(limit) = settings.limit {
             builder = builder.limit(Bytes(limit.0));
         }
@@ -207,7 +225,12 @@ impl Run<'_> {
             builder = builder.strict();
         }
         if settings.offload > 0.0 {
-            builder = builder.offload(settings.offload, self.second_memory()?)?;
+            builder = match streams {
+                Some(streams) => {
+                    builder.offload_by(settings.offload, PinnedMemory::new(streams.clone()))
+                }
+                None => builder.offload(settings.offload, self.second_memory()?)?,
+            };
         }
         if let Some(output) = self.output
             && settings.trace

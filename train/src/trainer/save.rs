@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use slimpipe_allocator::AllocError;
 use slimpipe_autograd::Parameter;
-use slimpipe_pipeline::comm::{Axis, Payload, Tag};
-use slimpipe_runtime::RawTensor;
+use slimpipe_pipeline::comm::{Axis, Bytes, Payload, Tag};
+use slimpipe_runtime::{Device, RawTensor};
 
 use super::rank::Rank;
 use crate::config::Job;
@@ -55,9 +55,9 @@ const PIECE: usize = 1 << 18;
 struct Piece(RawTensor, Range<usize>);
 
 impl Payload for Piece {
-    fn bytes(&self) -> Result<&[u8], String> {
+    fn bytes(&self) -> Result<Bytes<'_>, String> {
         let bytes = self.0.as_bytes("save").map_err(|error| error.to_string())?;
-        Ok(&bytes[self.1.clone()])
+        Ok(Bytes::Host(&bytes[self.1.clone()]))
     }
 }
 
@@ -77,9 +77,9 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     let mut tags = (0..).map(Tag::Block);
     let Some(all) = rank.pipeline.pipeline_comm().gather(names.join("\n").into_bytes())? else {
         for parameter in &own {
-            let value = parameter.value();
-            let len = value.as_bytes("save")?.len();
-            for (piece, tag) in pieces(len).zip(&mut tags) {
+            // Where it lies if that is on the host; of a GPU's a copy.
+            let value = parameter.value().to_device(Device::Cpu)?;
+            for (piece, tag) in pieces(value.bytes()).zip(&mut tags) {
                 rank.pipeline.pipeline_comm().send(
                     0,
                     tag,
@@ -91,7 +91,8 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     };
     let mut folder = FolderWriter::create(&run.model(), &job.model, job.dtype)?;
     for parameter in &own {
-        folder.append(parameter.name(), parameter.value().as_bytes("save")?)?;
+        let value = parameter.value().to_device(Device::Cpu)?;
+        folder.append(parameter.name(), value.as_bytes("save")?)?;
     }
     let mut buffer = vec![0; PIECE];
     for (from, names) in all.iter().enumerate().skip(1) {
@@ -101,7 +102,7 @@ fn write_model(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
             let len = len.parse().unwrap_or(0);
             for (piece, tag) in pieces(len).zip(&mut tags) {
                 let piece = &mut buffer[..piece.len()];
-                rank.pipeline.pipeline_comm().recv(from as u32, tag, piece)?;
+                rank.pipeline.pipeline_comm().recv(from as u32, tag, (&mut *piece).into())?;
                 folder.append(name, piece)?;
             }
         }

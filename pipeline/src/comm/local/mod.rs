@@ -15,7 +15,8 @@ pub use launch::launch;
 use meeting::Part;
 use world::{Group, World};
 
-use super::{CommError, Communicator, Payload, Reduction, Tag};
+use super::buffer::hand_over;
+use super::{BytesMut, CommError, Communicator, Payload, Reduction, Tag};
 
 /// One rank's end of a group of threads.
 pub struct LocalComm {
@@ -69,27 +70,27 @@ impl Communicator for LocalComm {
         self.group.push(self.rank, to, tag, payload)
     }
 
-    fn recv(&mut self, from: u32, tag: Tag, into: &mut [u8]) -> Result<(), CommError> {
+    fn recv(&mut self, from: u32, tag: Tag, into: BytesMut<'_>) -> Result<(), CommError> {
         self.check(from)?;
         let (got, payload) = self.group.pop(from, self.rank, tag.lane())?;
-        let (sender, expected) = (from, tag);
+        let (sender, expected, room) = (from, tag, into.len());
         let [rank, from] = [self.rank, from].map(|rank| self.group.member(rank));
+        let unreadable = |reason| CommError::Unreadable { rank, from, tag, reason };
         let result = match payload.bytes() {
-            Ok(bytes) if got == expected && bytes.len() == into.len() => {
-                into.copy_from_slice(bytes);
-                Ok(())
+            Ok(bytes) if got == expected && bytes.len() == room => {
+                hand_over(&bytes, into).map_err(unreadable)
             }
             Ok(bytes) => {
-                let (bytes, got_bytes) = (into.len(), bytes.len());
+                let (bytes, got_bytes) = (room, bytes.len());
                 Err(CommError::Mismatch { rank, from, expected, bytes, got, got_bytes })
             }
             Err(reason) => {
                 // The sender broke off, and its own error, soon to come, is the one to report.
                 self.group.world().tell(rank);
-                Err(CommError::Unreadable { rank, from, tag, reason })
+                Err(unreadable(reason))
             }
         };
-        let copied = if result.is_ok() { into.len() } else { 0 };
+        let copied = if result.is_ok() { room } else { 0 };
         self.group.give_back(sender, payload, copied);
         result
     }

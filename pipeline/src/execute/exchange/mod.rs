@@ -20,7 +20,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use slimpipe_autograd::{self as autograd, AttentionCall, AttentionPort, AttentionResult, KvCache};
 use slimpipe_ops::attention::{GradRows, attend, attend_backward};
-use slimpipe_runtime::{DType, RawTensor};
+use slimpipe_runtime::{DType, Device, RawTensor};
 
 use self::serve::Foreign;
 use self::wire::Wire;
@@ -76,6 +76,7 @@ pub(super) fn join(
     schedule: &Schedule,
     comm: &mut dyn Communicator,
     (layers, slice_len): (usize, usize),
+    device: Device,
     origin: Instant,
 ) -> Result<Option<Arc<Exchange>>> {
     if schedule.exchange() == schedule::Exchange::Off || schedule.ranks() == 1 {
@@ -83,7 +84,7 @@ pub(super) fn join(
     }
     check_exchange(schedule, layers, slice_len)?;
     let stages = schedule.placement().stages();
-    let wire = Wire::new(comm.split(0, comm.rank())?, origin);
+    let wire = Wire::new(comm.split(0, comm.rank())?, device, origin);
     Ok(Some(Arc::new(Exchange::new(wire, comm.rank(), layers / stages as usize, slice_len))))
 }
 

@@ -2,7 +2,7 @@
 
 use slimpipe_ops::attention::{Chunk, ChunkGrad, GradRows, attend, attend_backward, attend_more};
 use slimpipe_ops::elementwise::add_reusing;
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
 use super::wire::Of;
 use super::{Form, State};
@@ -98,7 +98,7 @@ impl State {
                 continue;
             };
             let (dq, grads) = self.wire.compute(of.unit, Pass::Backward, || -> Result<_> {
-                let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, Device::Cpu);
+                let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, x.device());
                 let grads = keys
                     .iter()
                     .map(|Keys { k, v, .. }| Ok(ChunkGrad { dk: zeros(k)?, dv: zeros(v)? }));

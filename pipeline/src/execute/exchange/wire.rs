@@ -7,13 +7,15 @@ use slimpipe_ops::copy::contiguous;
 use slimpipe_runtime::{DType, Device, RawTensor, Shape};
 
 use crate::comm::{AttentionTensor, Communicator, Tag};
-use crate::execute::payload::TensorPayload;
+use crate::execute::payload::{TensorPayload, room};
 use crate::execute::{Result, Span, Timeline, Work};
 use crate::schedule::{Pass, Unit};
 
 /// The rank's lanes for shared attention, and a record of what it did for others.
 pub(super) struct Wire {
     comm: Box<dyn Communicator>,
+    /// Where the rank's tensors lie.
+    device: Device,
     timeline: Timeline,
 }
 
@@ -35,8 +37,8 @@ impl Of {
 }
 
 impl Wire {
-    pub(super) fn new(comm: Box<dyn Communicator>, origin: Instant) -> Self {
-        Self { comm, timeline: Timeline::new(origin) }
+    pub(super) fn new(comm: Box<dyn Communicator>, device: Device, origin: Instant) -> Self {
+        Self { comm, device, timeline: Timeline::new(origin) }
     }
 
     /// Sends `x`; the peer reads it where it lies.
@@ -58,8 +60,8 @@ impl Wire {
         dtype: DType,
     ) -> Result<RawTensor> {
         let _message = scope::place(Region::Comm);
-        let mut into = RawTensor::empty(shape, dtype, Device::Cpu, "receive")?;
-        let (comm, bytes) = (&mut self.comm, into.as_bytes_mut("receive")?);
+        let mut into = RawTensor::empty(shape, dtype, self.device, "receive")?;
+        let (comm, bytes) = (&mut self.comm, room(&mut into)?);
         self.timeline.record(Work::ReceiveAttention(of.unit), || {
             comm.recv(of.peer, of.tag(tensor), bytes)
         })?;

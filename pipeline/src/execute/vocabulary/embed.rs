@@ -62,7 +62,7 @@ impl Vocabulary {
             }
             timeline.record(Work::ReceiveActivation(unit), || -> Result<()> {
                 staging.with_rows(0, count, |rows| {
-                    let bytes = rows.as_bytes_mut("receive")?;
+                    let bytes = rows.as_bytes_mut("receive")?.into();
                     Ok(self.comm.recv(rank, Tag::Activation(unit), bytes))
                 })??;
                 copy_rows(staging, into, (0..).zip(owned.of(rank).map(|(at, _)| at)))
@@ -88,7 +88,7 @@ impl Vocabulary {
             None if count == 0 => rows::message(0, self.hidden)?,
             None => {
                 let mut rows = rows::message(count, self.hidden)?;
-                let (bytes, tag) = (rows.as_bytes_mut("receive")?, Tag::Gradient(unit));
+                let (bytes, tag) = (rows.as_bytes_mut("receive")?.into(), Tag::Gradient(unit));
                 let receive = || self.comm.recv(self.first, tag, bytes);
                 timeline.record(Work::ReceiveGradient(unit), receive)?;
                 rows
