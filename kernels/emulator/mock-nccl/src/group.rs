@@ -1,6 +1,6 @@
 //! Calls that are put together between `ncclGroupStart` and `ncclGroupEnd`.
 
-use std::{cell::RefCell, ffi::CString, sync::Arc, thread};
+use std::{cell::RefCell, ffi::CString, sync::Arc, thread, time::Duration};
 
 use crate::{
     abi::{Answer, BEGUN, DONE},
@@ -38,6 +38,9 @@ struct Open {
     calls: Vec<Call>,
     failure: Option<Failure>,
 }
+
+/// How late a call is that is put off.
+const DEFERRED: Duration = Duration::from_micros(500);
 
 thread_local! {
     static OPEN: RefCell<Open> = RefCell::default();
@@ -161,7 +164,7 @@ fn launch(calls: Vec<Call>) -> Answer {
 }
 
 fn enqueue_later(group: Vec<Call>, busy: Busy, context: Context) {
-    operation::dawdle();
+    thread::sleep(DEFERRED);
     let comm = group[0].comm.clone();
     if let Err(failure) = driver().map(|driver| driver.enter(context)).and_then(|()| enqueue(group))
     {

@@ -1,6 +1,6 @@
 //! Operations of a communicator, as they run on a stream.
 
-use std::{process, thread, time::Duration};
+use std::process;
 
 use cudarc::nccl::sys::{ncclDataType_t, ncclResult_t};
 
@@ -110,9 +110,4 @@ fn planted(comm: &Comm) -> Result<(), Stop> {
             failed(ncclResult_t::ncclSystemError, format!("an error of rank {rank}, as planted"))
         }
     }
-}
-
-/// A pause before something that may be late.
-pub fn dawdle() {
-    thread::sleep(Duration::from_micros(500));
 }

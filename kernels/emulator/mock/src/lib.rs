@@ -12,6 +12,42 @@
 //! real library, so what cudarc opens later by that name is the mock, whether or not the machine has
 //! a driver. This holds for the whole process: a test binary decides for all its tests. A child
 //! process is given the mocks by [`preload`].
+//!
+//! # Settings of the driver
+//!
+//! A child process reads them from its environment: `order` is `SLIMPIPE_MOCK_CUDA_ORDER`.
+//!
+//! | name | value |
+//! |---|---|
+//! | `devices` | how many there are; 4 |
+//! | `capability` | compute capability; `9.0` |
+//! | `memory` | bytes of each device, as `8G` |
+//! | `driver_version` | `13000` |
+//! | `order` | when operations on streams begin: `eager`, `random:SEED:MICROSECONDS` (after a delay), `late:MILLISECONDS` (when somebody waits for them, or that much later) |
+//! | `policy` | how the emulator schedules kernels: `eager`, `random:SEED`, `latest:SEED` |
+//! | `threads` | threads that run the blocks of a kernel; 1 |
+//! | `fail_allocation` | `N` or `FUNCTION:N`: that allocation of device memory from now finds none left |
+//! | `fail_launch` | `N` or `KERNEL:N`: that launch from now fails its context |
+//! | `hang` | `N` or `OPERATION:N`: that operation from now never ends; operations are `copy`, `fill`, `free`, `record`, `wait`, `host_function`, kernels and NCCL's functions by name |
+//! | `release` | lets go of what hangs |
+//! | `reset`, `reset_counters` | everything as in the beginning; counters at 0 |
+//!
+//! # Settings of NCCL
+//!
+//! `send` is `SLIMPIPE_MOCK_NCCL_SEND`, and so on.
+//!
+//! | name | value |
+//! |---|---|
+//! | `version` | `23007` |
+//! | `send` | when a send is done: `buffered` (at once), `rendezvous` (when its receive has begun) |
+//! | `order` | `eager`, or `random:SEED:MICROSECONDS` to delay messages |
+//! | `share_devices` | whether several ranks may use one device: `false`, unless `NCCL_MULTI_RANK_GPU_ENABLE=1` |
+//! | `deferred` | whether calls on communicators that do not block answer `ncclInProgress`; `false` |
+//! | `fault` | `die:RANK:N`, `exit:RANK:N`, `hang:RANK:N`, `error:RANK:N` at that operation of the rank from now; `absent:RANK` |
+//! | `reset`, `reset_counters` | as with the driver |
+//!
+//! After `die` and `exit` the others get `ncclRemoteError`. An abort tells nobody: other ranks wait
+//! on, as with NCCL within a host.
 
 mod counters;
 mod find;

@@ -8,6 +8,8 @@ mod errors;
 mod launches;
 #[path = "driver/order.rs"]
 mod order;
+#[path = "driver/range.rs"]
+mod range;
 #[path = "driver/tensor_maps.rs"]
 mod tensor_maps;
 #[path = "driver/virtual_memory.rs"]

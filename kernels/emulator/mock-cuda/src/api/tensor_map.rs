@@ -1,4 +1,4 @@
-//! Tensor maps, with the rules that the driver checks.
+//! Tensor maps.
 
 use std::ffi::c_void;
 
@@ -6,169 +6,119 @@ use cudarc::driver::sys::{
     CUresult, CUtensorMap, CUtensorMapDataType, CUtensorMapFloatOOBfill, CUtensorMapInterleave,
     CUtensorMapL2promotion, CUtensorMapSwizzle, cuuint32_t, cuuint64_t,
 };
+use slimpipe_emulator::{Element, Fill, Swizzle, TensorMap};
 
 use crate::abi::driver_functions;
 
-/// What a tensor map is to describe.
-struct Request<'a> {
-    data: CUtensorMapDataType,
-    address: u64,
-    /// Elements along each dimension, the innermost first.
-    extents: &'a [u64],
-    /// Bytes from one element to the next along each dimension but the innermost.
-    strides: &'a [u64],
-    /// Elements of a box along each dimension.
-    box_extents: &'a [u32],
-    /// Every how many elements one is taken, along each dimension.
-    element_strides: &'a [u32],
-    interleave: CUtensorMapInterleave,
-    swizzle: CUtensorMapSwizzle,
-    fill: CUtensorMapFloatOOBfill,
+const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
+
+/// Most dimensions of a tensor.
+const DIMENSIONS: u32 = 5;
+
+/// What the map's place must be a multiple of.
+const ALIGNMENT: usize = 64;
+
+/// Tells why there will be no map.
+fn refuse(code: CUresult, why: impl std::fmt::Display) -> CUresult {
+    eprintln!("mock CUDA driver: no tensor map: {why}");
+    code
 }
 
-impl Request<'_> {
-    /// The rules of the driver, in words.
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    fn check(&self, place: *mut CUtensorMap) -> Result<(), String> {
-        let rule = |kept: bool, text: String| if kept { Ok(()) } else { Err(text) };
-        let (element, interleave) = (element_bytes(self.data)?, self.interleave);
-        let plain = interleave == CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE;
-        let wide = interleave == CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_32B;
-        let unit = if wide { 32 } else { 16 };
-        let rank = self.extents.len();
-        rule(
-            (place as usize).is_multiple_of(64),
-            format!("the map at {place:?} is not aligned to 64"),
-        )?;
-        rule(plain || rank >= 3, format!("interleaving needs 3 dimensions, and there are {rank}"))?;
-        let address = self.address;
-        rule(
-            address != 0 && address.is_multiple_of(unit),
-            format!("the tensor at {address:#x} is not aligned to {unit} bytes"),
-        )?;
-        for (i, &extent) in self.extents.iter().enumerate() {
-            rule((1..=1 << 32).contains(&extent), format!("dimension {i} has {extent} elements"))?;
-        }
-        for (i, &stride) in self.strides.iter().enumerate() {
-            rule(
-                stride.is_multiple_of(unit) && (1..1 << 40).contains(&stride),
-                format!(
-                    "the stride of dimension {} is {stride} bytes, no multiple of {unit}",
-                    i + 1
-                ),
-            )?;
-        }
-        for (i, &extent) in self.box_extents.iter().enumerate() {
-            let text = format!("a box has {extent} elements along dimension {i}; 1 to 256 can be");
-            rule((1..=256).contains(&extent), text)?;
-        }
-        for (i, &stride) in self.element_strides.iter().enumerate() {
-            let text = format!("the element stride of dimension {i} is {stride}; 1 to 8 can be");
-            rule((1..=8).contains(&stride), text)?;
-        }
-        let inner = u64::from(self.box_extents[0]) * element;
-        let text = format!("a row of a box has {inner} bytes, no multiple of 16");
-        rule(!plain || inner.is_multiple_of(16), text)?;
-        let most = swizzle_bytes(self.swizzle)?;
-        let text = format!("a row of a box has {inner} bytes, and the swizzle goes over {most}");
-        rule(!plain || inner <= most, text)?;
-        let text = format!("interleaving by 32 bytes with {:?}", self.swizzle);
-        rule(!wide || self.swizzle == CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_32B, text)?;
-        let nan = self.fill != CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
-        rule(!nan || is_float(self.data), format!("{:?} has no NaN to fill with", self.data))
-    }
+/// Something that the driver takes and the mock does not imitate.
+fn not_imitated(what: impl std::fmt::Debug) -> CUresult {
+    refuse(CUresult::CUDA_ERROR_NOT_SUPPORTED, format!("{what:?} is not imitated"))
 }
 
-/// Bytes of an element.
-fn element_bytes(data: CUtensorMapDataType) -> Result<u64, String> {
+fn element(data: CUtensorMapDataType) -> Result<Element, CUresult> {
     use CUtensorMapDataType::*;
     match data {
-        CU_TENSOR_MAP_DATA_TYPE_UINT8 => Ok(1),
-        CU_TENSOR_MAP_DATA_TYPE_UINT16
-        | CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-        | CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 => Ok(2),
-        CU_TENSOR_MAP_DATA_TYPE_UINT32
-        | CU_TENSOR_MAP_DATA_TYPE_INT32
-        | CU_TENSOR_MAP_DATA_TYPE_FLOAT32
-        | CU_TENSOR_MAP_DATA_TYPE_FLOAT32_FTZ
-        | CU_TENSOR_MAP_DATA_TYPE_TFLOAT32
-        | CU_TENSOR_MAP_DATA_TYPE_TFLOAT32_FTZ => Ok(4),
-        CU_TENSOR_MAP_DATA_TYPE_UINT64
-        | CU_TENSOR_MAP_DATA_TYPE_INT64
-        | CU_TENSOR_MAP_DATA_TYPE_FLOAT64 => Ok(8),
-        packed => Err(format!("{packed:?} is of a later device")),
+        CU_TENSOR_MAP_DATA_TYPE_UINT8 => Ok(Element::U8),
+        CU_TENSOR_MAP_DATA_TYPE_UINT16 => Ok(Element::U16),
+        CU_TENSOR_MAP_DATA_TYPE_UINT32 => Ok(Element::U32),
+        CU_TENSOR_MAP_DATA_TYPE_INT32 => Ok(Element::S32),
+        CU_TENSOR_MAP_DATA_TYPE_UINT64 => Ok(Element::U64),
+        CU_TENSOR_MAP_DATA_TYPE_INT64 => Ok(Element::S64),
+        CU_TENSOR_MAP_DATA_TYPE_FLOAT16 => Ok(Element::F16),
+        CU_TENSOR_MAP_DATA_TYPE_FLOAT32 => Ok(Element::F32),
+        CU_TENSOR_MAP_DATA_TYPE_FLOAT64 => Ok(Element::F64),
+        CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 => Ok(Element::Bf16),
+        other => Err(not_imitated(other)),
     }
 }
 
-fn is_float(data: CUtensorMapDataType) -> bool {
-    use CUtensorMapDataType::*;
-    !matches!(
-        data,
-        CU_TENSOR_MAP_DATA_TYPE_UINT8
-            | CU_TENSOR_MAP_DATA_TYPE_UINT16
-            | CU_TENSOR_MAP_DATA_TYPE_UINT32
-            | CU_TENSOR_MAP_DATA_TYPE_INT32
-            | CU_TENSOR_MAP_DATA_TYPE_UINT64
-            | CU_TENSOR_MAP_DATA_TYPE_INT64
-    )
-}
-
-/// Bytes that a row of a box can have at most.
-fn swizzle_bytes(swizzle: CUtensorMapSwizzle) -> Result<u64, String> {
+fn swizzle(mode: CUtensorMapSwizzle) -> Result<Swizzle, CUresult> {
     use CUtensorMapSwizzle::*;
-    match swizzle {
-        CU_TENSOR_MAP_SWIZZLE_NONE => Ok(u64::MAX),
-        CU_TENSOR_MAP_SWIZZLE_32B => Ok(32),
-        CU_TENSOR_MAP_SWIZZLE_64B => Ok(64),
-        CU_TENSOR_MAP_SWIZZLE_128B => Ok(128),
-        atom => Err(format!("{atom:?} is of a later device")),
+    match mode {
+        CU_TENSOR_MAP_SWIZZLE_NONE => Ok(Swizzle::None),
+        CU_TENSOR_MAP_SWIZZLE_32B => Ok(Swizzle::B32),
+        CU_TENSOR_MAP_SWIZZLE_64B => Ok(Swizzle::B64),
+        CU_TENSOR_MAP_SWIZZLE_128B => Ok(Swizzle::B128),
+        other => Err(not_imitated(other)),
     }
 }
 
 driver_functions! {
+    /// The rules that the driver checks are those of the emulator's `TensorMap::encode`; here are
+    /// those that it does not see.
     fn cuTensorMapEncodeTiled(
         map: *mut CUtensorMap,
         data: CUtensorMapDataType,
         rank: cuuint32_t,
         address: *mut c_void,
-        extents: *const cuuint64_t,
+        sizes: *const cuuint64_t,
         strides: *const cuuint64_t,
-        box_extents: *const cuuint32_t,
+        box_sizes: *const cuuint32_t,
         element_strides: *const cuuint32_t,
         interleave: CUtensorMapInterleave,
-        swizzle: CUtensorMapSwizzle,
+        mode: CUtensorMapSwizzle,
         _promotion: CUtensorMapL2promotion,
         fill: CUtensorMapFloatOOBfill,
     ) {
         let missing = map.is_null()
-            || extents.is_null()
+            || address.is_null()
+            || sizes.is_null()
             || (rank > 1 && strides.is_null())
-            || box_extents.is_null()
+            || box_sizes.is_null()
             || element_strides.is_null();
-        if missing || !(1..=5).contains(&rank) {
-            return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
+        if missing || !(1..=DIMENSIONS).contains(&rank) {
+            return Err(refuse(INVALID, format!("{rank} dimensions, or a null pointer")));
+        }
+        if !(map as usize).is_multiple_of(ALIGNMENT) {
+            return Err(refuse(INVALID, format!("its place is no multiple of {ALIGNMENT}")));
         }
         let rank = rank as usize;
-        let request = Request {
-            data,
-            address: address as u64,
-            extents: std::slice::from_raw_parts(extents, rank),
-            strides: match rank {
-                1 => &[],
-                _ => std::slice::from_raw_parts(strides, rank - 1),
-            },
-            box_extents: std::slice::from_raw_parts(box_extents, rank),
-            element_strides: std::slice::from_raw_parts(element_strides, rank),
-            interleave,
-            swizzle,
-            fill,
+        let steps = std::slice::from_raw_parts(element_strides, rank);
+        if let Some(step) = steps.iter().find(|step| !(1..=8).contains(*step)) {
+            return Err(refuse(INVALID, format!("an element stride of {step}; 1 to 8 can be")));
+        }
+        if interleave != CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE {
+            return Err(not_imitated(interleave));
+        }
+        if steps.iter().any(|step| *step != 1) {
+            return Err(not_imitated(("element strides", steps)));
+        }
+        let strides = match rank {
+            1 => Vec::new(),
+            _ => std::slice::from_raw_parts(strides, rank - 1).to_vec(),
         };
-        request.check(map).map_err(|broken| {
-            eprintln!("mock CUDA driver: no tensor map: {broken}");
-            CUresult::CUDA_ERROR_INVALID_VALUE
-        })?;
-        Err(CUresult::CUDA_ERROR_NOT_SUPPORTED)
+        if strides.contains(&0) {
+            return Err(refuse(INVALID, "a stride of 0 bytes"));
+        }
+        let encoded = TensorMap {
+            element: element(data)?,
+            address: address as u64,
+            sizes: std::slice::from_raw_parts(sizes, rank).to_vec(),
+            strides,
+            box_sizes: std::slice::from_raw_parts(box_sizes, rank).to_vec(),
+            swizzle: swizzle(mode)?,
+            fill: match fill {
+                CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE => Fill::Zero,
+                _ => Fill::Nan,
+            },
+        }
+        .encode()
+        .map_err(|broken| refuse(INVALID, broken))?;
+        map.cast::<[u8; 128]>().write(encoded);
+        Ok(())
     }
 }

@@ -72,14 +72,19 @@ unsafe fn init(
         worker.begin(Membership { world, members, rank: member.rank, number });
         Ok(())
     };
-    unmake(place, handle, group::submit_making(group::Making { comm, work: Box::new(work) }))
+    let made = group::submit_making(group::Making { comm, work: Box::new(work) });
+    // SAFETY: promised by the caller.
+    unsafe { unmake(place, handle, made) }
 }
 
 /// A communicator that could not be made is none.
-fn unmake(place: *mut ncclComm_t, handle: ncclComm_t, made: Answer) -> Answer {
+///
+/// # Safety
+/// The place must be good for writing.
+unsafe fn unmake(place: *mut ncclComm_t, handle: ncclComm_t, made: Answer) -> Answer {
     if made.is_err() {
         COMMS.remove(handle);
-        // SAFETY: the place took the handle before.
+        // SAFETY: promised by the caller.
         unsafe { place.write(std::ptr::null_mut()) };
     }
     made
