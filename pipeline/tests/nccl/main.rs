@@ -1,0 +1,5 @@
+//! NCCL groups on the mock library and the mock driver: results, splits, and every way to fail.
+
+mod failures;
+mod ranks;
+mod results;
