@@ -22,15 +22,23 @@ pub struct AdamW {
     pub step: u64,
 }
 
+impl AdamW {
+    /// The learning rate over the first moment's bias correction, and the root of the second moment's.
+    pub(crate) fn corrected(&self) -> (f32, f32) {
+        let step = self.step.min(1 << 30) as i32;
+        let correction = |beta: f32| 1.0 - f64::from(beta).powi(step);
+        let rate = f64::from(self.lr) / correction(self.beta1);
+        (rate as f32, correction(self.beta2).sqrt() as f32)
+    }
+}
+
 /// Elements per task.
 const TASK: usize = 1 << 14;
 
 multiversion! {
     fn block(settings: AdamW, weight: &mut [f32], grad: &[f32], grad_scale: f32, m: &mut [f32], v: &mut [f32]) {
-        let AdamW { lr, beta1, beta2, eps, weight_decay, step } = settings;
-        let correction = |beta: f32| 1.0 - f64::from(beta).powi(step.min(1 << 30) as i32);
-        let rate = (f64::from(lr) / correction(beta1)) as f32;
-        let root = correction(beta2).sqrt() as f32;
+        let AdamW { lr, beta1, beta2, eps, weight_decay, .. } = settings;
+        let (rate, root) = settings.corrected();
         let decay = 1.0 - lr * weight_decay;
         let moments = m.iter_mut().zip(v);
         for ((w, &g), (m, v)) in weight.iter_mut().zip(grad).zip(moments) {

@@ -32,6 +32,19 @@ fn phi(x: f32) -> f32 {
 }
 
 impl Unary {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Exp,
+        Self::Log,
+        Self::Sqrt,
+        Self::Rsqrt,
+        Self::Tanh,
+        Self::Sigmoid,
+        Self::Silu,
+        Self::Gelu,
+        Self::Relu,
+    ];
+
     /// The name in traces and errors.
     pub fn name(self) -> &'static str {
         match self {
@@ -113,18 +126,7 @@ mod tests {
 
     #[test]
     fn derivatives_match_central_differences() {
-        let all = [
-            Unary::Exp,
-            Unary::Log,
-            Unary::Sqrt,
-            Unary::Rsqrt,
-            Unary::Tanh,
-            Unary::Sigmoid,
-            Unary::Silu,
-            Unary::Gelu,
-            Unary::Relu,
-        ];
-        for f in all {
+        for f in Unary::ALL {
             for x in [0.3f32, 0.9, 1.7, 4.0] {
                 let h = 1e-2;
                 let numeric =

@@ -53,7 +53,7 @@ macro_rules! parameters {
         )*
     };
 }
-parameters!(u8, i32, u32, i64, u64, f32, f64, DevicePtr, TensorMap);
+parameters!(bool, u8, i32, u32, i64, u64, f32, f64, DevicePtr, TensorMap);
 
 /// A kernel's parameters in order: `&[&x, &y, &rows]`.
 pub type Args<'a> = [&'a dyn Parameter];

@@ -14,22 +14,42 @@
 //! | [`tensor_map`] | tensors as the copy engine sees them |
 //! | [`compile`] | texts, variants, the compiler, the cache on disk |
 
+pub mod adamw;
 pub mod compile;
 pub mod context;
+pub mod convert;
 pub mod copy;
 pub mod driver;
+pub mod elementwise;
+pub mod embedding;
 mod error;
 pub mod event;
 mod float;
+mod grid;
 pub mod launch;
+pub mod loss;
+pub mod merge_attention;
 pub mod module;
+pub mod norm;
 mod pinned;
+pub mod plain_attention;
+pub mod plain_gemm;
 mod pointer;
+pub mod random;
 mod range;
+pub mod reduce;
+pub mod rope;
+pub mod softmax;
 pub mod stream;
+pub mod strided;
+pub mod swiglu;
 pub mod tensor_map;
+mod tensors;
+pub mod unary;
 mod variants;
 mod version;
+pub mod vocabulary;
+mod walk;
 
 pub use context::Context;
 pub use error::{CudaError, Result};

@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUresult, CUstream, CUstream_flags};
 
+use parking_lot::Mutex;
+
 use super::context::Context;
 use super::driver::check;
 use super::error::Result;
 use super::event::Event;
+use super::{DevicePtr, Range};
+
+/// Bytes of addresses for what kernels leave for each other; memory behind them comes as it is needed.
+const SCRATCH: u64 = 1 << 30;
 
 /// A queue of work on a GPU: copies and kernels run one after the other, beside those of other streams.
 /// Cloning copies the handle.
@@ -17,6 +23,7 @@ pub struct Stream(Arc<Inner>);
 struct Inner {
     raw: CUstream,
     context: &'static Context,
+    scratch: Mutex<Option<Range>>,
 }
 
 // SAFETY: a stream may be used from any thread; calls on it are ordered by the driver.
@@ -47,7 +54,7 @@ impl Stream {
         // SAFETY: writes one pointer; a context is current.
         let made = unsafe { sys::cuStreamCreateWithPriority(&mut raw, flags, priority) };
         check("cuStreamCreateWithPriority", made)?;
-        Ok(Self(Arc::new(Inner { raw, context })))
+        Ok(Self(Arc::new(Inner { raw, context, scratch: Mutex::new(None) })))
     }
 
     /// The GPU it works on.
@@ -63,6 +70,24 @@ impl Stream {
     /// Whether both are the same stream.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// `bytes` bytes for kernels that the caller enqueues now and that leave something for each other. The next
+    /// call gives the same memory again, so that what is in it is lost; kernels of one stream run one after the
+    /// other. Memory is taken from the driver only when more is asked for than ever before.
+    ///
+    /// # Errors
+    /// The GPU's memory is full, or more is asked for than there ever is.
+    pub fn scratch(&self, bytes: u64) -> Result<DevicePtr> {
+        let mut scratch = self.0.scratch.lock();
+        let range = match &mut *scratch {
+            Some(range) => range,
+            none => none.insert(Range::reserve(self.0.context, SCRATCH)?),
+        };
+        if range.committed() < bytes {
+            range.commit(bytes)?;
+        }
+        Ok(range.start())
     }
 
     /// Marks in `event` what the stream was given so far.
@@ -113,6 +138,10 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Errors are those of work it was given, and nobody is left to be told.
         let _ = self.context.bind();
+        if self.scratch.get_mut().is_some() {
+            // SAFETY: the handle is alive. Kernels must not lose the memory under them.
+            let _ = unsafe { sys::cuStreamSynchronize(self.raw) };
+        }
         // SAFETY: made by `new` and destroyed once; what it was given still runs to its end.
         let _ = unsafe { sys::cuStreamDestroy_v2(self.raw) };
     }

@@ -16,7 +16,6 @@ pub struct Source {
 }
 
 /// Embeds a file of `kernels/cuda`.
-#[allow(unused_macros, reason = "until the first launcher")]
 macro_rules! source {
     ($name:literal) => {
         $crate::cuda::compile::Source {
@@ -28,7 +27,24 @@ macro_rules! source {
 pub(in crate::cuda) use source;
 
 /// What sources and headers may include, by the name they use: the path below `kernels/cuda`.
-pub const HEADERS: &[Source] = &[];
+pub const HEADERS: &[Source] = &[
+    source!("ptx/bf16.cuh"),
+    source!("ptx/math.cuh"),
+    source!("ptx/types.cuh"),
+    source!("tile/attention_merge.cuh"),
+    source!("tile/column_sums.cuh"),
+    source!("tile/float.cuh"),
+    source!("tile/grid.cuh"),
+    source!("tile/labels.cuh"),
+    source!("tile/math.cuh"),
+    source!("tile/pack.cuh"),
+    source!("tile/plain_attention.cuh"),
+    source!("tile/row.cuh"),
+    source!("tile/sum_exp.cuh"),
+    source!("tile/tensors.cuh"),
+    source!("tile/walk.cuh"),
+    source!("tile/walk_packs.cuh"),
+];
 
 impl Source {
     /// The headers it includes, directly or through others, each once.
