@@ -23,6 +23,12 @@ fn singles() -> impl Strategy<Value = [u64; 32]> {
     prop::collection::vec(bits, 32).prop_map(|v| v.try_into().unwrap())
 }
 
+/// Numbers whose products and sums f64 holds.
+fn whole() -> impl Strategy<Value = [u64; 32]> {
+    let value = (-(1i32 << 24)..1 << 24).prop_map(|x| u64::from((x as f32).to_bits()));
+    prop::collection::vec(value, 32).prop_map(|v| v.try_into().unwrap())
+}
+
 fn doubles() -> impl Strategy<Value = [u64; 32]> {
     let value = prop_oneof![any::<f64>(), -4f64..4.0, -1e10f64..1e10];
     prop::collection::vec(value.prop_map(f64::to_bits), 32).prop_map(|v| v.try_into().unwrap())
@@ -67,6 +73,21 @@ proptest! {
             let sum = x[0] + x[1];
             if sum.is_nan() { 0.0 } else { sum.clamp(0.0, 1.0) + 0.0 }
         });
+    }
+
+    #[test]
+    fn products_and_sums_round_down_where_asked(a in whole(), b in whole(), c in whole()) {
+        check("fma.rm.f32 %r, %a, %b, %c;", &[&a, &b, &c], |x| {
+            let exact = f64::from(x[0]) * f64::from(x[1]) + f64::from(x[2]);
+            let near = exact as f32;
+            if f64::from(near) > exact { near.next_down() } else { near }
+        });
+        // Sums that f64 does not hold either.
+        let (one, tiny) = (1f32, 2f32.powi(-80));
+        for (a, c, down) in [(one, -tiny, one.next_down()), (one, tiny, one), (-one, -tiny, (-one).next_down()), (-one, tiny, -one)] {
+            let [a, b, c] = [a, one, c].map(|x| [u64::from(x.to_bits()); 32]);
+            check("fma.rm.f32 %r, %a, %b, %c;", &[&a, &b, &c], |_| down);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::registers::{Class, Lane, Pair};
 
 /// Where a value goes that the result cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Rounding {
+pub(super) enum Rounding {
     Nearest,
     Zero,
     Down,
@@ -226,7 +226,7 @@ fn nearest_bf16(x: f32) -> bf16 {
 }
 
 /// A type that an f64 is rounded to.
-trait Narrow: Lane {
+pub(super) trait Narrow: Lane {
     fn nearest(x: f64) -> Self;
     fn value(self) -> f64;
     /// The neighbour with the next smaller magnitude.
@@ -266,7 +266,7 @@ narrow!(f32, |x| x as f32, f64::from, 0x7FFF_FFFF);
 narrow!(f16, f16::from_f64, f16::to_f64, 0x7FFF);
 narrow!(bf16, bf16::from_f64, bf16::to_f64, 0x7FFF);
 
-fn narrow<T: Narrow>(x: f64, rounding: Rounding) -> T {
+pub(super) fn narrow<T: Narrow>(x: f64, rounding: Rounding) -> T {
     if x.is_nan() {
         return T::nan();
     }

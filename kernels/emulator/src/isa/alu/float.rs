@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use super::convert::{Rounding, narrow};
 use super::modes::{Modes, larger, smaller};
 use crate::isa::compute::{binary, ternary, unary};
 use crate::isa::{Compute, Type};
@@ -24,6 +25,27 @@ pub(super) fn single(name: &str, m: Modes) -> Option<Compute> {
         "copysign" => binary(|a: f32, b: f32| b.copysign(a)),
         _ => return None,
     })
+}
+
+/// a b + c, rounded once.
+pub(super) fn fused(m: Modes, rounding: Rounding) -> Compute {
+    ternary(move |a: f32, b: f32, c: f32| {
+        let [a, b, c] = [a, b, c].map(|x| f64::from(m.input(x)));
+        m.output(narrow::<f32>(add_to_odd(a * b, c), rounding))
+    })
+}
+
+/// The sum, or, where there is no such f64, the one of its two neighbours whose last bit is set: rounded to a
+/// shorter type, that gives what the exact sum would.
+fn add_to_odd(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    let part = sum - a;
+    let error = (a - (sum - part)) + (b - part);
+    let bits = sum.to_bits();
+    if error == 0.0 || !error.is_finite() || bits & 1 == 1 {
+        return sum;
+    }
+    f64::from_bits(if (error > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 })
 }
 
 /// Arithmetic in f64.

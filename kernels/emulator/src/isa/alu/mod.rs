@@ -9,6 +9,8 @@ mod integer;
 mod modes;
 mod mov;
 
+use convert::Rounding;
+
 use super::decoder::{Decoder, class};
 use super::opcode::Opcode;
 use super::{Compute, Type};
@@ -54,9 +56,13 @@ fn arithmetic<'a>(
     if matches!(name, "mul" | "mad" | "mul24") && integer::product(d, op, o)? {
         return Ok(());
     }
+    // NVIDIA's exponential function rounds one product down.
+    let down = name == "fma" && op.has("rm");
     let modes = modes::Modes::parse(op);
     let ty = op.ty()?;
     let compute = match ty {
+        Type::F32 if down => Some(float::fused(modes, Rounding::Down)),
+        _ if down => None,
         Type::F32 => float::single(name, modes),
         Type::F64 => float::double(name),
         _ if ty.float() => half::arithmetic(name, modes, ty),
