@@ -6,7 +6,9 @@ use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::merge_attention::merge;
 use slimpipe_kernels::cuda::plain_attention::{self as attention, Chunk, ChunkGrad, Rows};
 
-use super::util::{Buffer, Element, Gpu, assert_close, both, cases, f64s, gpu, random};
+use super::util::{
+    Buffer, Element, Gpu, assert_close, assert_near, both, cases, f64s, gpu, random,
+};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -249,13 +251,13 @@ fn check<T: Element + Input>(case: &Case) {
         (gathered(&gpu.read(&dq), width, case.gap), read(&dk), read(&dv))
     });
     let dq: Vec<f32> = dq.into_iter().map(|x| x as f32).collect();
-    assert_close("dq", &dq, &exact.dq, 2.0 * tolerance::<T>());
+    assert_near("dq", &dq, &exact.dq, 2.0 * tolerance::<T>(), 1.0);
     let plus = |exact: &[f64], old: &[f32]| -> Vec<f64> {
         exact.iter().zip(old).map(|(e, old)| e + f64::from(*old)).collect()
     };
     for (c, old) in old.iter().enumerate() {
-        assert_close("dk", &dk[c], &plus(&exact.dk[c], old), 2.0 * tolerance::<T>());
-        assert_close("dv", &dv[c], &plus(&exact.dv[c], old), 2.0 * tolerance::<T>());
+        assert_near("dk", &dk[c], &plus(&exact.dk[c], old), 2.0 * tolerance::<T>(), 1.0);
+        assert_near("dv", &dv[c], &plus(&exact.dv[c], old), 2.0 * tolerance::<T>(), 1.0);
     }
     compare_with_cpu(case, &inputs, &out);
 }

@@ -3,7 +3,7 @@ use slimpipe_kernels::cpu::norm as cpu;
 use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::norm;
 
-use super::util::{Element, assert_close, both, cases, f64s, gpu, random, tolerance};
+use super::util::{Element, assert_close, assert_near, both, cases, f64s, gpu, random, tolerance};
 
 const EPS: f32 = 1e-5;
 
@@ -45,7 +45,9 @@ fn check_rms<T: Element>(rows: usize, width: usize, skip: usize) {
     }
     assert_close("y", &y, &exact[0], tolerance::<T>());
     assert_close("rstd", &rstd, &exact[1], 1e-6);
-    assert_close("dx", &dx, &exact[2], 2.0 * tolerance::<T>());
+    // Where all of a row is parallel to it, the gradient cancels out.
+    let size = exact[1].iter().copied().fold(0.0, f64::max);
+    assert_near("dx", &dx, &exact[2], 2.0 * tolerance::<T>(), size);
     assert_close("dweight", &dw, &exact[3], 1e-5);
     let (mut other, mut r) = (vec![T::default(); x.len()], vec![0.0; rows]);
     cpu::rms_norm(&Threads::default(), &x, &w, EPS, width, &mut other, &mut r);
@@ -93,11 +95,12 @@ fn check_layer<T: Element>(rows: usize, width: usize, skip: usize) {
         (0..width).for_each(|i| exact[3][i] += dy[i] * normal[i]);
         (0..width).for_each(|i| exact[4][i] += dy[i]);
     }
-    // A single element is its own mean: what is left of it is rounding, many times enlarged.
-    let slack = if width < 3 { 500.0 } else { 3.0 };
+    // Rounding of the mean is enlarged where a row hardly varies.
+    let spread = (0..rows).map(|row| exact[1][2 * row + 1]).fold(1.0, f64::max);
+    let slack = 3.0 * spread;
     assert_close("y", &y, &exact[0], slack * tolerance::<T>());
     assert_close("statistics", &saved, &exact[1], slack * 1e-6);
-    assert_close("dx", &dx, &exact[2], slack * 2.0 * tolerance::<T>());
+    assert_near("dx", &dx, &exact[2], slack * 2.0 * tolerance::<T>(), spread);
     assert_close("dweight", &dw, &exact[3], slack * 1e-5);
     assert_close("dbias", &db, &exact[4], 1e-5);
 }

@@ -52,7 +52,9 @@ fn infinite_logits_are_certain_or_impossible_as_on_the_cpu() {
     let y: Vec<f32> = y.into_iter().map(f32::from_bits).collect();
     let mut other = [0.0; 12];
     cpu::forward(&Threads::default(), &x, 4, &mut other);
-    assert_close("softmax", &y, &f64s(&other), 1e-6);
+    for (y, other) in y.iter().zip(other) {
+        assert!((y - other).abs() <= 1e-6 || (y.is_nan() && other.is_nan()), "{y} and {other}");
+    }
 }
 
 proptest! {

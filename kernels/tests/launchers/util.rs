@@ -153,9 +153,21 @@ pub fn tolerance<T: Element>() -> f64 {
 /// Compares each element, relative to its size and the typical size of all.
 #[track_caller]
 pub fn assert_close<T: Scalar>(what: &str, actual: &[T], expected: &[f64], tolerance: f64) {
+    assert_near(what, actual, expected, tolerance, 0.0);
+}
+
+/// The same where elements may cancel out: `terms` is what goes into them.
+#[track_caller]
+pub fn assert_near<T: Scalar>(
+    what: &str,
+    actual: &[T],
+    expected: &[f64],
+    tolerance: f64,
+    terms: f64,
+) {
     assert_eq!(actual.len(), expected.len(), "{what}: number of elements");
     let squares: f64 = expected.iter().map(|e| e * e).sum();
-    let typical = (squares / expected.len().max(1) as f64).sqrt();
+    let typical = (squares / expected.len().max(1) as f64).sqrt().max(terms);
     for (i, (actual, e)) in f64s(actual).into_iter().zip(expected).enumerate() {
         let allowed = tolerance * (e.abs() + typical);
         // Written so that a NaN fails.

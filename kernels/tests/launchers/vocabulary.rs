@@ -4,7 +4,7 @@ use slimpipe_kernels::cpu::vocabulary::{self as cpu, SUMS, TOTALS};
 use slimpipe_kernels::cuda::{Float, vocabulary};
 
 use super::loss::{labels, reference};
-use super::util::{Element, assert_close, both, cases, f64s, gpu, random};
+use super::util::{Element, assert_close, assert_near, both, cases, f64s, gpu, random};
 
 const SCALE: f32 = 0.25;
 
@@ -64,7 +64,7 @@ fn check<T: Element>(rows: usize, widths: &[usize]) {
     for (own, (first, width)) in gradients.iter().zip(parts()) {
         let exact: Vec<f64> =
             gradient.chunks(vocab).flat_map(|row| row[first..first + width].to_vec()).collect();
-        assert_close("gradient", own, &exact, rounding);
+        assert_near("gradient", own, &exact, rounding, f64::from(SCALE));
     }
     if rows == 0 {
         return;
