@@ -2,6 +2,8 @@
 //!
 //! Moments are f32. A bf16 model has f32 master weights; the model's weights are rounded copies.
 
+mod gpu;
+
 use std::ops::Range;
 
 use slimpipe_allocator::{Region, scope};
@@ -9,7 +11,7 @@ use slimpipe_autograd::Parameter;
 use slimpipe_kernels::cpu::adamw as kernel;
 use slimpipe_kernels::cpu::reduce;
 use slimpipe_ops::cast::cast_into;
-use slimpipe_runtime::{DType, RawTensor, Shape, team};
+use slimpipe_runtime::{DType, Device, RawTensor, Shape, team};
 
 use crate::Result;
 
@@ -24,6 +26,13 @@ pub struct AdamWConfig {
     pub eps: f32,
     /// Decay of weights with two or more dimensions, per step and learning rate.
     pub weight_decay: f32,
+}
+
+impl AdamWConfig {
+    /// The decay of a parameter with this value: norms and biases have none.
+    fn decay(&self, value: &RawTensor) -> f32 {
+        if value.rank() >= 2 { self.weight_decay } else { 0.0 }
+    }
 }
 
 impl Default for AdamWConfig {
@@ -127,14 +136,23 @@ impl AdamW {
         self.steps = steps;
     }
 
+    /// Where parameters and their state lie.
+    fn device(&self) -> Option<Device> {
+        self.parameters.first().map(|parameter| parameter.value().device())
+    }
+
     /// The sum of squares of all gradients of parameters for which `counts` is true.
     ///
     /// # Errors
     /// A gradient's memory is gone.
     pub fn grad_sum_squares(&self, counts: impl Fn(&Parameter) -> bool) -> Result<f64> {
+        let states = self.states.iter().filter(|state| counts(&state.parameter));
+        if let Some(Device::Cuda(ordinal)) = self.device() {
+            return gpu::grad_sum_squares(ordinal, states);
+        }
         let team = team::current();
         let mut sum = 0.0;
-        for state in self.states.iter().filter(|state| counts(&state.parameter)) {
+        for state in states {
             if let Some(grad) = state.parameter.grad().get() {
                 let share = &grad.slice("grad_norm")?[state.share.clone()];
                 sum += reduce::sum_squares(&team, share);
@@ -150,13 +168,18 @@ impl AdamW {
     pub fn step(&mut self, lr: f32, grad_scale: f32) -> Result<()> {
         const OP: &str = "adamw";
         self.steps += 1;
+        let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+        let settings = kernel::AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, step: self.steps };
+        if let Some(Device::Cuda(ordinal)) = self.device() {
+            gpu::step(ordinal, &mut self.states, settings, &self.config, grad_scale)?;
+            self.parameters.iter().for_each(Parameter::zero_grad);
+            return Ok(());
+        }
         let team = team::current();
         for State { parameter, share, master, exp_avg, exp_avg_sq } in &mut self.states {
             let share = || share.clone();
             let mut value = parameter.value_mut();
-            let weight_decay = if value.rank() >= 2 { self.config.weight_decay } else { 0.0 };
-            let AdamWConfig { beta1, beta2, eps, .. } = self.config;
-            let settings = kernel::AdamW { lr, beta1, beta2, eps, weight_decay, step: self.steps };
+            let settings = kernel::AdamW { weight_decay: self.config.decay(&value), ..settings };
             let grad = parameter.grad();
             let Some(grad) = grad.get() else { continue };
             let (m, v) = (exp_avg.slice_mut(OP)?, exp_avg_sq.slice_mut(OP)?);
