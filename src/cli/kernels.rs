@@ -1,12 +1,10 @@
 //! `slimpipe kernels`: CUDA kernels, compiled before they are needed.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use slimpipe::kernels::cuda::compile::gates::{Resources, log_violations, resources};
-use slimpipe::kernels::cuda::compile::{Cache, Compiler, Image, ImageKind, Key, Variant, compile};
+use slimpipe::kernels::cuda::compile::{Cache, Compiler, ImageKind, Key, compile_all};
 use slimpipe::kernels::cuda::{self, CudaError};
-use slimpipe::runtime::team;
 
 /// What can be done with kernels.
 #[derive(clap::Subcommand)]
@@ -57,40 +55,4 @@ fn build(args: &Build) -> anyhow::Result<()> {
     println!("{} kernels by NVRTC {version}, in {place}", variants.len());
     anyhow::ensure!(wrong.is_empty(), "kernels are not as they should be:\n{}", wrong.join("\n"));
     Ok(())
-}
-
-/// The images of all variants, those of one source with the same constants compiled once.
-fn compile_all(
-    variants: &[Variant],
-    kind: ImageKind,
-    compiler: &Compiler,
-    cache: Option<&Cache>,
-) -> anyhow::Result<Vec<Image>> {
-    let first = |variant: &Variant| variants.iter().position(|other| other.shares_image(variant));
-    let sources: Vec<usize> =
-        (0..variants.len()).filter(|&i| first(&variants[i]) == Some(i)).collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut made = Vec::new();
-        while let Some(&source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            made.push((source, compile(&variants[source], kind, compiler, cache)));
-        }
-        made
-    };
-    let mut images = vec![None; variants.len()];
-    let made = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..team::cores()).map(|_| scope.spawn(work)).collect();
-        let made: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
-        made
-    });
-    for (source, image) in made.into_iter().flatten() {
-        images[source] = Some(image?);
-    }
-    let of = |variant: &Variant| images[first(variant)?].clone();
-    variants
-        .iter()
-        .map(|variant| {
-            of(variant).ok_or_else(|| anyhow::anyhow!("{variant}: the compiler panicked"))
-        })
-        .collect()
 }

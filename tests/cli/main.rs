@@ -7,6 +7,7 @@ mod eval;
 mod exchange;
 mod export;
 mod folders;
+mod gpu;
 mod interrupted;
 mod memory;
 mod models;

@@ -81,7 +81,8 @@ impl Scene {
         }
     }
 
-    fn command(&self, words: &str) -> Command {
+    /// `slimpipe` with the arguments `words`, to be run here.
+    pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slimpipe"));
         command.args(words.split_whitespace()).current_dir(self.dir.path());
         command

@@ -1,9 +1,7 @@
 //! The static gates: what they say of all kernels, and what they catch.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use slimpipe_kernels::cuda::compile::gates::{log_violations, ptx_violations, resources};
-use slimpipe_kernels::cuda::compile::{Source, Variant};
+use slimpipe_kernels::cuda::compile::{Cache, ImageKind, Source, Variant, compile_all};
 use slimpipe_kernels::cuda::variants;
 
 use crate::compile::{compiler, toy};
@@ -20,31 +18,15 @@ fn violations(variant: &Variant) -> Option<Vec<String>> {
 #[test]
 fn every_variant_passes_the_static_gates() {
     let Some(compiler) = compiler() else { return };
-    let all = variants();
-    let first = |variant: &Variant| all.iter().position(|other| other.shares_image(variant));
-    let next = AtomicUsize::new(0);
-    // What is wrong with the variants of the images that this thread takes.
-    let work = || {
-        let mut wrong = Vec::new();
-        while let Some(variant) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let index = all.iter().position(|other| other == variant);
-            if index != first(variant) {
-                continue; // its image was compiled for another
-            }
-            let made = compiler.compile(variant).unwrap_or_else(|error| panic!("{error}"));
-            let ptx = String::from_utf8(made.ptx).unwrap();
-            for variant in all.iter().filter(|other| other.shares_image(variant)) {
-                let mut found = log_violations(variant, &made.log);
-                found.extend(ptx_violations(variant, &ptx));
-                wrong.extend(found.into_iter().map(|what| format!("{variant}: {what}")));
-            }
-        }
-        wrong
-    };
-    let wrong = std::thread::scope(|scope| {
-        let threads = [(); 2].map(|()| scope.spawn(work));
-        threads.map(|thread| thread.join().unwrap()).concat()
-    });
+    let (variants, cache) = (variants(), Cache::of_user());
+    let images = compile_all(&variants, ImageKind::Ptx, compiler, cache.as_ref()).unwrap();
+    assert!(!variants.is_empty() && images.len() == variants.len());
+    let mut wrong = Vec::new();
+    for (variant, image) in variants.iter().zip(&images) {
+        let ptx = std::str::from_utf8(&image.bytes).unwrap();
+        let found = [log_violations(variant, &image.log), ptx_violations(variant, ptx)].concat();
+        wrong.extend(found.into_iter().map(|what| format!("{variant}: {what}")));
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

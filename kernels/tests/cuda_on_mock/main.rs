@@ -11,9 +11,9 @@ use slimpipe_mock::{Alone, driver};
 
 /// A GPU of the mock, to be used alone, and a stream on it.
 struct Rig {
-    alone: Alone<'static>,
     context: &'static Context,
     stream: Stream,
+    _alone: Alone<'static>,
 }
 
 impl Rig {
@@ -24,7 +24,7 @@ impl Rig {
         ImageKind::Ptx.choose();
         let context = Context::of(0).unwrap();
         let stream = Stream::new(context, Priority::Normal).unwrap();
-        Self { alone, context, stream }
+        Self { context, stream, _alone: alone }
     }
 
     /// Committed memory of that many bytes.

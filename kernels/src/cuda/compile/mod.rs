@@ -11,8 +11,8 @@ mod source;
 mod variant;
 
 use std::fmt;
-use std::sync::Once;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Once, OnceLock};
 
 pub use cache::{Cache, Key};
 pub use nvrtc::{Compiled, Compiler};
@@ -140,6 +140,38 @@ pub fn compile(
         });
     }
     Ok(image)
+}
+
+/// The images of all `variants`, as [`compile`] gives them, by all cores. Kernels of one source with the same
+/// constants are compiled once.
+///
+/// # Errors
+/// One does not compile.
+pub fn compile_all(
+    variants: &[Variant],
+    kind: ImageKind,
+    compiler: &Compiler,
+    cache: Option<&Cache>,
+) -> Result<Vec<Image>> {
+    let first = |variant: &Variant| variants.iter().position(|other| other.shares_image(variant));
+    let image_of: Vec<usize> = variants.iter().filter_map(first).collect();
+    let made: Vec<OnceLock<Result<Image>>> = variants.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let Some(place) = first(variant) else { continue };
+                    made[place].get_or_init(|| compile(variant, kind, compiler, cache));
+                }
+            });
+        }
+    });
+    let mut images: Vec<Option<Image>> = Vec::new();
+    for made in made {
+        images.push(made.into_inner().transpose()?);
+    }
+    Ok(image_of.iter().filter_map(|&place| images[place].clone()).collect())
 }
 
 /// The image of a variant from the folder in `SLIMPIPE_KERNEL_PACK`.
