@@ -75,7 +75,12 @@ impl Settings {
         match name {
             "version" => self.version = read(name, value)?,
             "send" => self.send = read(name, value)?,
-            "order" => self.order = read(name, value)?,
+            "order" => match read(name, value)? {
+                Order::Late { .. } => {
+                    return Err("order = late: the driver's streams have it".into());
+                }
+                order => self.order = order,
+            },
             "share_devices" => self.share_devices = read(name, value)?,
             "deferred" => self.deferred = read(name, value)?,
             "fault" => self.fault = read_optional(name, value)?,

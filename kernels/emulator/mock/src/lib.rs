@@ -28,7 +28,7 @@
 //! | `threads` | threads that run the blocks of a kernel; 1 |
 //! | `fail_allocation` | `N` or `FUNCTION:N`: that allocation of device memory from now finds none left |
 //! | `fail_launch` | `N` or `KERNEL:N`: that launch from now fails its context |
-//! | `hang` | `N` or `OPERATION:N`: that operation from now never ends; operations are `copy`, `fill`, `free`, `record`, `wait`, `host_function`, kernels and NCCL's functions by name |
+//! | `hang` | `N` or `OPERATION:N`: that operation from now never ends; operations are `copy`, `fill`, `free`, `record`, `wait`, `host_function`, kernels and NCCL's functions by name, `ncclGroup` for several at once |
 //! | `release` | lets go of what hangs |
 //! | `reset`, `reset_counters` | everything as in the beginning; counters at 0 |
 //!
@@ -53,7 +53,7 @@ mod counters;
 mod find;
 mod library;
 
-use std::{ffi::OsString, process::Command, sync::OnceLock};
+use std::{ffi::OsStr, process::Command, sync::OnceLock};
 
 pub use crate::{
     counters::Counters,
@@ -90,13 +90,11 @@ fn open(file: &str, set: &str, get: &str) -> Library {
     Library::open(&find::library(file), set, get).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Has a child process run on the mocks: they are loaded before the program begins. Settings go by
-/// environment variables, `SLIMPIPE_MOCK_CUDA_ORDER` for the setting `order` of the driver.
+/// Has a child process run on the mocks: they are loaded before the program begins, and
+/// `SLIMPIPE_NCCL` names the mock NCCL, since slimpipe looks for `libnccl.so.2` first. Settings go by
+/// environment variables.
 pub fn preload(command: &mut Command) -> &mut Command {
-    let mut list = OsString::new();
-    for file in [CUDA, NCCL] {
-        list.push(find::library(file));
-        list.push(":");
-    }
-    command.env("LD_PRELOAD", list)
+    let (cuda, nccl) = (find::library(CUDA), find::library(NCCL));
+    let list = [cuda.as_os_str(), nccl.as_os_str()].join(OsStr::new(":"));
+    command.env("LD_PRELOAD", list).env("SLIMPIPE_NCCL", nccl)
 }

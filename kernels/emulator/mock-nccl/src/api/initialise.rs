@@ -25,17 +25,22 @@ const UNDEFINED: c_int = c_int::MIN;
 /// `NCCL_SPLIT_NOCOLOR`: the rank takes part in a split and gets no communicator.
 const NO_COLOR: c_int = -1;
 
-/// Whether calls wait, by a configuration.
+/// Whether calls wait, by a configuration. Callers built for an older NCCL have a shorter one, so only
+/// its first fields are looked at.
 ///
 /// # Safety
-/// It must be null or good for reading.
+/// It must be null or good for reading as far as its `size` says.
 unsafe fn blocking(config: *const ncclConfig_t) -> Result<bool, Failure> {
-    // SAFETY: promised by the caller.
-    let Some(config) = (unsafe { config.as_ref() }) else { return Ok(true) };
-    if config.magic != MAGIC {
+    if config.is_null() {
+        return Ok(true);
+    }
+    // SAFETY: promised by the caller; every version begins with these fields.
+    let (magic, blocking) =
+        unsafe { ((&raw const (*config).magic).read(), (&raw const (*config).blocking).read()) };
+    if magic != MAGIC {
         return Err(Failure::argument("a configuration that was not initialised"));
     }
-    match config.blocking {
+    match blocking {
         1 | UNDEFINED => Ok(true),
         0 => Ok(false),
         other => Err(Failure::argument(format!("a configuration with blocking = {other}"))),
