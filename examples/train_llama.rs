@@ -124,7 +124,7 @@ fn main() -> Result<()> {
         let (parameters, spans): (Vec<_>, Vec<_>) = ranks.into_iter().unzip();
         write(out, &model, &parameters.concat())?;
         std::fs::write(out.join("schedule.txt"), dump(&schedule))?;
-        let chart = Chart::measured("slimpipe".to_owned(), spans);
+        let chart = Chart::measured("slimpipe".to_owned(), spans, None);
         std::fs::write(out.join("timeline.json"), draw::perfetto(&[chart]).to_string())?;
         println!("wrote model/, schedule.txt and timeline.json in {}", out.display());
     }

@@ -50,6 +50,17 @@ class SchedulePage(PageTest):
         self.assertRegex(tip, r"\nholds [\d.]+ [KM]iB$")
         self.assertIn(f"{longest['seconds'] * 1e3:.3f} ms" if longest["seconds"] < 1 else f"{longest['seconds']:.3f} s", tip)
 
+    def test_an_export_for_perfetto_is_read_as_what_it_was_made_of(self):
+        slimpipe("trace export kept --to perfetto --out perfetto.json")
+        slimpipe("trace view perfetto.json --out perfetto.html")
+        page = self.open("perfetto.html")
+        ranks = page.evaluate("charts[0].ranks.map(rank => [rank.peak, rank.bars.length])")
+        logs = json.loads(slimpipe("trace summary kept --json"))["logs"]
+        timeline = json.loads((OUT / "kept/timeline.json").read_text())["traceEvents"]
+        spans = [sum(e["ph"] == "X" and e["tid"] // 2 == rank for e in timeline) for rank in range(len(ranks))]
+        self.assertEqual(ranks, [[log["active_peak"], count] for log, count in zip(logs, spans)])
+        self.assert_seen(page, "perfetto.png")
+
     def test_keys_wheel_and_drags_zoom_and_move(self):
         page = self.open("schedule.html")
         view = lambda: page.evaluate("[view.from, view.to]")

@@ -24,8 +24,8 @@ fn summary(scene: &Scene, run: &str) -> Vec<Value> {
 const LOAD: &str =
     "import json, pickle, sys; json.dump(pickle.load(open(sys.argv[1], 'rb')), sys.stdout)";
 
-fn snapshot(scene: &Scene, run: &str) -> Value {
-    scene.succeed(&format!("trace export {run} --to memory-viz --out snapshot.pickle"));
+fn snapshot(scene: &Scene, run: &str, options: &str) -> Value {
+    scene.succeed(&format!("trace export {run} --to memory-viz --out snapshot.pickle {options}"));
     let mut python = Command::new("python3");
     let told = python.args(["-c", LOAD]).arg(scene.path("snapshot.pickle")).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
@@ -52,7 +52,7 @@ fn python_reads_a_snapshot_whose_totals_are_the_summarys() {
     let scene = Scene::new();
     scene.train("run", "memory.recompute=partial train.steps=2");
     scene.succeed("train --resume run --set train.steps=3");
-    let snapshot = snapshot(&scene, "run");
+    let snapshot = snapshot(&scene, "run", "");
     let summary = summary(&scene, "run");
     assert_eq!(snapshot["device_traces"].as_array().unwrap().len(), 2);
     for rank in 0..2 {
@@ -135,44 +135,117 @@ fn csv_and_jsonl_hold_every_event_and_tell_the_same() {
     }
 }
 
+/// A track's spans in order: begin and end in microseconds, and the name.
+fn spans<'a>(events: &[&'a Value], tid: u64) -> Vec<(f64, f64, &'a str)> {
+    let of_track = events.iter().filter(|event| event["ph"] == "X" && event["tid"] == tid);
+    let mut spans: Vec<_> = of_track
+        .map(|event| {
+            let [begin, length] = ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
+            (begin, begin + length, event["name"].as_str().unwrap())
+        })
+        .collect();
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    spans
+}
+
 #[test]
-fn a_perfetto_trace_has_the_summarys_peaks_as_counters_and_spans_that_close() {
+fn a_perfetto_trace_has_the_summarys_peaks_tracks_that_do_one_thing_at_a_time_and_arrows() {
     let scene = Scene::new();
-    scene.train("run", "train.steps=2");
+    scene.train("run", "train.steps=2 parallel.vocabulary=false");
     let trace = json(&exported(&scene, "run", "perfetto"));
     let events = trace["traceEvents"].as_array().unwrap();
+    let ends = |what: &str| -> Vec<&Value> { events.iter().filter(|e| e["ph"] == what).collect() };
     for log in summary(&scene, "run") {
         let rank = &log["rank"];
-        let of_rank = || events.iter().filter(|event| &event["pid"] == rank);
-        let highest = |name: &str| {
-            let counter = of_rank().filter(|event| event["ph"] == "C" && event["name"] == name);
-            counter.map(|event| event["args"]["bytes"].as_u64().unwrap()).max()
+        let of_rank: Vec<&Value> = events.iter().filter(|event| &event["pid"] == rank).collect();
+        let highest = |name: &str, region: &str| {
+            let counter =
+                of_rank.iter().filter(|event| event["ph"] == "C" && event["name"] == name);
+            counter.filter_map(|event| event["args"][region].as_u64()).max()
         };
-        assert_eq!(highest("active"), log["active_peak"].as_u64());
-        assert_eq!(highest("reserved"), log["reserved_peak"].as_u64());
+        assert_eq!(highest("active bytes", "all regions"), log["active_peak"].as_u64());
+        assert_eq!(highest("reserved bytes", "all regions"), log["reserved_peak"].as_u64());
+        assert_eq!(highest("units", "in flight"), log["in_flight_peak"].as_u64());
         for region in log["regions"].as_array().unwrap() {
-            let name = format!("active, {}", region["region"].as_str().unwrap());
-            assert_eq!(
-                highest(&name).unwrap_or(0),
-                region["active_peak"].as_u64().unwrap(),
-                "{name}"
-            );
+            let found = highest("active bytes", region["region"].as_str().unwrap());
+            assert_eq!(found.unwrap_or(0), region["active_peak"].as_u64().unwrap(), "{region}");
         }
-        let (mut open, mut spans, mut time) = (0, 0, 0.0);
-        for event in of_rank().filter(|event| event["ph"] != "M") {
-            let at = event["ts"].as_f64().unwrap();
-            assert!(at >= time);
-            time = at;
-            match event["ph"].as_str().unwrap() {
-                "B" => (open, spans) = (open + 1, spans + 1),
-                "E" => open -= 1,
-                _ => {}
-            }
-            assert!((0..=1).contains(&open));
+        // Two steps of two microbatches of four slices, forward and backward; of the last one also what was
+        // computed, and waited for.
+        let [phases, compute, messages] = [0, 1, 2].map(|track| spans(&of_rank, track));
+        assert_eq!((phases.len(), compute.len(), messages.len()), (32, 16, 16));
+        for track in [&phases, &compute, &messages] {
+            // Times are rounded to nanoseconds.
+            assert!(track.windows(2).all(|pair| pair[0].1 <= pair[1].0 + 0.002), "{track:?}");
         }
-        // Two steps of two microbatches of four slices, forward and backward.
-        assert_eq!((open, spans), (0, 32));
+        // Both clocks tell the same: what a phase computes, it computes in the phase.
+        for (begin, end, name) in compute {
+            let around = phases.iter().filter(|phase| phase.2 == name);
+            let around = around.min_by(|a, b| (a.0 - begin).abs().total_cmp(&(b.0 - begin).abs()));
+            let phase = around.unwrap();
+            let slack = 5000.0; // the clocks are read one after the other
+            assert!(phase.0 <= begin + slack && end <= phase.1 + slack, "{name}: {phase:?}");
+        }
     }
+    let (sent, received) = (ends("s"), ends("f"));
+    assert_eq!((sent.len(), received.len()), (16, 16));
+    for (from, to) in sent.iter().zip(received) {
+        assert_eq!(from["id"], to["id"]);
+        assert_ne!(from["pid"], to["pid"]);
+        assert!(from["ts"].as_f64() <= to["ts"].as_f64());
+    }
+}
+
+#[test]
+fn an_export_of_one_log_or_of_a_run_without_a_timeline_shows_what_there_is() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=1");
+    let one = "run/memory.events/rank-0001.step-00000001.events";
+    let trace = json(&exported(&scene, one, "perfetto"));
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert!(events.iter().all(|event| event["pid"] == 1));
+    assert!(events.iter().any(|event| event["ph"] == "X" && event["tid"] == 1));
+    assert!(!events.iter().any(|event| event["ph"] == "s" || event["ph"] == "f"));
+
+    std::fs::remove_file(scene.path("run/timeline.json")).unwrap();
+    scene.succeed("trace export run --to perfetto --out phases.json");
+    scene.succeed("trace view phases.json --out phases.html");
+    assert!(scene.text("phases.html").contains("phases, with their waiting: phases.json"));
+    scene.refuse("trace view run phases.json", &["different pages"]);
+    scene.write("run/timeline.json", "{}");
+    scene.refuse(
+        "trace export run --to perfetto --out t.json",
+        &["run/timeline.json is no timeline"],
+    );
+}
+
+#[test]
+fn a_snapshot_with_few_entries_begins_with_what_was_live() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=2");
+    scene.succeed("train --resume run --set train.steps=3");
+    let whole = snapshot(&scene, "run", "");
+    let all = whole["device_traces"][0].as_array().unwrap();
+    let (active, reserved) = ("alloc", "segment_map");
+    for most in [1, 2, 100, 101, all.len() / 2, all.len() - 1, all.len(), all.len() + 1] {
+        let less = snapshot(&scene, "run", &format!("--entries {most}"));
+        let few = less["device_traces"][0].as_array().unwrap();
+        let told = all.len().saturating_sub(most);
+        // A free is two entries: it is told whole or not at all.
+        let same = few.iter().rev().zip(all.iter().rev()).take_while(|(a, b)| a == b).count();
+        assert!(same + 1 >= most.min(all.len()), "{most}: {same}");
+        if told == 0 {
+            assert_eq!(few.len(), all.len());
+        }
+        let ends = |entries: &Value| {
+            let left = |more, less| sums(entries, more, less).1;
+            (left(active, "free_completed"), left(reserved, "segment_unmap"))
+        };
+        assert_eq!(ends(&less["device_traces"][0]), ends(&whole["device_traces"][0]), "{most}");
+        assert_eq!(less["segments"], whole["segments"]);
+    }
+    let out = scene.run("trace export run --to memory-viz --entries 100 --out few.pickle");
+    assert!(out.err.contains("holds the last 100 (--entries)"), "{}", out.err);
 }
 
 #[test]

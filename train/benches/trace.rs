@@ -10,7 +10,7 @@ use std::time::Instant;
 use slimpipe_allocator::{
     AllocError, Allocation, Memory, Recorder, Region, UnitId, allocate, allocate_meta, scope,
 };
-use slimpipe_train::trace::export::{Format, export};
+use slimpipe_train::trace::export::{Format, Options, export};
 use slimpipe_train::trace::view::{Traced, page};
 use slimpipe_train::trace::{Playback, Summary};
 
@@ -120,7 +120,9 @@ fn resident() -> Option<f64> {
 /// Exports to a file, and gives its size.
 fn exported(path: &Path, format: Format, out: &Path) -> Result<u64, Box<dyn Error>> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(out)?);
-    export(&[path.to_owned()], format, &mut file)?;
+    // All entries: a snapshot for the memory_viz page would have a million.
+    let options = Options { entries: u64::MAX, ..Options::default() };
+    export(&[path.to_owned()], format, &options, &mut file)?;
     file.flush()?;
     Ok(std::fs::metadata(out)?.len())
 }

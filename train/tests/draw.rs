@@ -55,14 +55,14 @@ fn measured() -> Chart {
     let ranks = [
         vec![span(Work::Forward(unit), 100, 110), span(Work::Backward(unit), 150, 170)],
         vec![
-            span(Work::ReceiveActivation(unit), 105, 112),
+            span(Work::ReceiveActivation { unit, from: 0 }, 105, 112),
             span(Work::Forward(unit), 112, 120),
             span(Work::AttendFor(unit, Pass::Forward), 120, 125),
             span(Work::Forward(unit), 125, 130),
             span(Work::Backward(unit), 130, 150),
         ],
     ];
-    Chart::measured("run".to_owned(), ranks.map(|spans| portable(&spans)).into())
+    Chart::measured("run".to_owned(), ranks.map(|spans| portable(&spans)).into(), Some(7))
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_timeline_is_read_as_it_was_written_with_and_without_bytes() {
     let unit = Unit { microbatch: 0, slice: 0, chunk: 0 };
     let mut spans = [span(Work::Forward(unit), 100, 110), span(Work::Backward(unit), 150, 170)];
     (spans[0].held, spans[1].held) = (3 << 20, 1 << 20);
-    let chart = Chart::measured("run".to_owned(), vec![portable(&spans)]);
+    let chart = Chart::measured("run".to_owned(), vec![portable(&spans)], Some(7));
     assert!(chart.is_in_bytes);
     assert_eq!(chart.ranks[0].peak(), 3145728.0);
     is_read_as_written(&chart);
@@ -108,7 +108,48 @@ fn is_read_as_written(chart: &Chart) {
         chart.ranks.iter().map(|row| row.held.iter().map(micros).collect()).collect()
     };
     assert_eq!(held(&found), held(chart));
-    assert_eq!(found.is_in_bytes, chart.is_in_bytes);
+    assert_eq!((found.is_in_bytes, found.began), (chart.is_in_bytes, chart.began));
+    let peers = |chart: &Chart| -> Vec<Option<u32>> {
+        chart.ranks.iter().flat_map(|row| &row.bars).map(|bar| bar.peer).collect()
+    };
+    assert_eq!(peers(&found), peers(chart));
+}
+
+#[test]
+fn arrows_lead_from_sends_to_the_receives_of_the_same_messages() {
+    let unit = |slice, chunk| Unit { microbatch: 1, slice, chunk };
+    let send = |slice, chunk, to| Work::SendActivation { unit: unit(slice, chunk), to };
+    let receive = |slice, chunk, from| Work::ReceiveActivation { unit: unit(slice, chunk), from };
+    // Slice 0 goes from rank 0 to rank 1 and, as the next chunk, there again.
+    let ranks = [
+        vec![
+            span(send(0, 0, 1), 10, 12),
+            span(send(1, 0, 1), 20, 22),
+            span(receive(0, 1, 1), 15, 30),
+            span(send(0, 1, 1), 40, 42),
+        ],
+        vec![
+            span(receive(0, 0, 0), 0, 14),
+            span(send(0, 0, 0), 25, 26),
+            span(receive(1, 0, 0), 26, 28),
+            span(receive(0, 1, 0), 28, 50),
+        ],
+    ];
+    let chart = Chart::measured("run".to_owned(), ranks.map(|spans| portable(&spans)).into(), None);
+    let trace = perfetto(&[chart]);
+    let events = trace["traceEvents"].as_array().unwrap();
+    let ends = |phase: &str| -> Vec<(u64, u64, i64)> {
+        let of_phase = events.iter().filter(|event| event["ph"] == phase);
+        let number = |event: &Value, key: &str| event[key].as_u64().unwrap();
+        of_phase
+            .map(|e| {
+                let at = (e["ts"].as_f64().unwrap() / 1e3).round() as i64;
+                (number(e, "id"), number(e, "tid"), at)
+            })
+            .collect()
+    };
+    assert_eq!(ends("s"), [(1, 1, 10), (2, 1, 20), (3, 3, 25), (4, 1, 40)]);
+    assert_eq!(ends("f"), [(1, 3, 14), (2, 3, 28), (3, 1, 30), (4, 3, 50)]);
 }
 
 #[test]
@@ -167,6 +208,20 @@ fn a_page_holds_its_data_whatever_the_titles_and_asks_nothing_of_the_network() {
     assert_eq!(bars.as_array().unwrap().len(), chart.ranks[1].bars.len());
     assert_eq!(bars[0][4], chart.ranks[1].bars[0].label);
     assert_eq!(data[1]["seconds"], true);
+}
+
+#[test]
+fn a_page_has_no_more_steps_than_it_needs_and_all_that_are_high() {
+    let mut many = measured();
+    let held = |at: usize| ((at % 1000) * (at % 7)) as f64;
+    many.ranks[0].held = (0..500_000).map(|at| (at as f64, held(at))).collect();
+    let text = page(&[many.clone()]).unwrap();
+    let (_, rest) = text.split_once(r#"<script type="application/json" id="data">"#).unwrap();
+    let data: Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
+    let steps = data[0]["ranks"][0]["held"].as_array().unwrap();
+    assert!(steps.len() <= 20_000);
+    let highest = steps.iter().map(|step| step[1].as_f64().unwrap()).fold(0.0, f64::max);
+    assert_eq!(highest, many.ranks[0].peak());
 }
 
 #[test]

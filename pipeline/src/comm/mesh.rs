@@ -56,6 +56,11 @@ impl Mesh {
         rank / self.stride(axis) % self.extent(axis)
     }
 
+    /// The rank at `coordinate` along `axis` that differs from `rank` in nothing else.
+    pub fn beside(&self, rank: u32, axis: Axis, coordinate: u32) -> u32 {
+        rank - self.coordinate(rank, axis) * self.stride(axis) + coordinate * self.stride(axis)
+    }
+
     /// What `rank` is called: with its coordinates where there are several axes.
     pub fn name(&self, rank: u32) -> String {
         let axes: Vec<String> = (self.axes.iter().filter(|(_, extent)| *extent > 1))
@@ -81,9 +86,8 @@ impl Mesh {
         if size != self.size() {
             return Err(CommError::WrongSize { size, expected: self.size() });
         }
-        let coordinate = self.coordinate(rank, axis);
-        // Those that differ in nothing else have the same number once it is taken out.
-        comm.split(rank - coordinate * self.stride(axis), coordinate)
+        // Those that differ in nothing else have the same first one.
+        comm.split(self.beside(rank, axis, 0), self.coordinate(rank, axis))
     }
 }
 

@@ -282,12 +282,12 @@ impl<S: Stage> Pipeline<S> {
             Action::BackwardWeight(unit) => self.backward_weight(unit, step),
             Action::SendActivation { unit, to } => {
                 let output = step.outputs.remove(&unit).ok_or(self.out_of_order("send", unit))?;
-                self.send(Work::SendActivation(unit), to, Tag::Activation(unit), output)
+                self.send(Work::SendActivation { unit, to }, to, Tag::Activation(unit), output)
             }
             Action::SendGradient { unit, to } => {
                 let gradient =
                     step.gradients.remove(&unit).ok_or(self.out_of_order("send", unit))?;
-                self.send(Work::SendGradient(unit), to, Tag::Gradient(unit), gradient)
+                self.send(Work::SendGradient { unit, to }, to, Tag::Gradient(unit), gradient)
             }
             Action::Ship { part, to, .. } => {
                 self.exchange.iter().for_each(|exchange| exchange.ship(part, to));
@@ -464,8 +464,8 @@ impl<S: Stage> Pipeline<S> {
             return Ok(into);
         }
         let (work, tag) = match is_gradient {
-            true => (Work::ReceiveGradient(unit), Tag::Gradient(source)),
-            false => (Work::ReceiveActivation(unit), Tag::Activation(source)),
+            true => (Work::ReceiveGradient { unit, from: rank }, Tag::Gradient(source)),
+            false => (Work::ReceiveActivation { unit, from: rank }, Tag::Activation(source)),
         };
         let bytes = room(&mut into)?;
         let comm = self.groups.pipeline();

@@ -18,13 +18,33 @@ pub enum Work {
     /// The rest of it.
     BackwardWeight(Unit),
     /// Waiting for a unit's input, and copying it.
-    ReceiveActivation(Unit),
+    ReceiveActivation {
+        /// The unit.
+        unit: Unit,
+        /// The pipeline rank that sends it.
+        from: u32,
+    },
     /// Waiting for a unit's output gradient, and copying it.
-    ReceiveGradient(Unit),
+    ReceiveGradient {
+        /// The unit.
+        unit: Unit,
+        /// The pipeline rank that sends it.
+        from: u32,
+    },
     /// Handing over a unit's output (waits only if the neighbour is far behind).
-    SendActivation(Unit),
+    SendActivation {
+        /// The unit.
+        unit: Unit,
+        /// The pipeline rank that receives it.
+        to: u32,
+    },
     /// Handing over a unit's input gradient.
-    SendGradient(Unit),
+    SendGradient {
+        /// The unit.
+        unit: Unit,
+        /// The pipeline rank that receives it.
+        to: u32,
+    },
     /// Attending for another rank's unit.
     AttendFor(Unit, Pass),
     /// Waiting for keys, queries or a partial result of a unit whose attention is shared, and copying
@@ -66,6 +86,15 @@ impl Work {
         )
     }
 
+    /// The pipeline rank at the other end of a message.
+    pub fn peer(self) -> Option<u32> {
+        match self {
+            Self::ReceiveActivation { from, .. } | Self::ReceiveGradient { from, .. } => Some(from),
+            Self::SendActivation { to, .. } | Self::SendGradient { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
     /// The span's label in traces, such as `F mb0 s3` or `B mb1 s0 c2`.
     pub fn label(self) -> String {
         let of = |what: &str, unit: Unit| {
@@ -82,10 +111,10 @@ impl Work {
             Self::Backward(unit) => of("B", unit),
             Self::BackwardInput(unit) => of("I", unit),
             Self::BackwardWeight(unit) => of("W", unit),
-            Self::ReceiveActivation(unit) => of("recv act", unit),
-            Self::ReceiveGradient(unit) => of("recv grad", unit),
-            Self::SendActivation(unit) => of("send act", unit),
-            Self::SendGradient(unit) => of("send grad", unit),
+            Self::ReceiveActivation { unit, .. } => of("recv act", unit),
+            Self::ReceiveGradient { unit, .. } => of("recv grad", unit),
+            Self::SendActivation { unit, .. } => of("send act", unit),
+            Self::SendGradient { unit, .. } => of("send grad", unit),
             Self::AttendFor(unit, Pass::Forward) => of("attend for F", unit),
             Self::AttendFor(unit, Pass::Backward) => of("attend for B", unit),
             Self::ReceiveAttention(unit) => of("recv attn", unit),
@@ -211,8 +240,8 @@ mod tests {
     fn only_forward_and_backward_count_as_busy() {
         let unit = Unit { microbatch: 1, slice: 2, chunk: 0 };
         let mut timeline = Timeline::new(Instant::now());
-        timeline
-            .record(Work::ReceiveActivation(unit), || std::thread::sleep(Duration::from_millis(2)));
+        let receive = Work::ReceiveActivation { unit, from: 0 };
+        timeline.record(receive, || std::thread::sleep(Duration::from_millis(2)));
         assert_eq!(timeline.busy(), Duration::ZERO);
         timeline.record(Work::Forward(unit), || std::thread::sleep(Duration::from_millis(2)));
         assert!(timeline.busy() >= Duration::from_millis(2));

@@ -5,8 +5,9 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use slimpipe::train::trace::export::{Format, export};
-use slimpipe::train::trace::{Playback, logs};
+use slimpipe::train::draw::Chart;
+use slimpipe::train::trace::export::{Format, LeftOut, Options, export};
+use slimpipe::train::trace::{Playback, logs, timeline};
 
 /// Arguments of `trace export`.
 #[derive(clap::Args)]
@@ -20,6 +21,9 @@ pub struct Args {
     /// The file to write it to.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// How many entries of a rank memory-viz has at most, the last ones: browsers fail on much more.
+    #[arg(long, value_name = "N", default_value_t = Options::default().entries)]
+    entries: u64,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -47,15 +51,27 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for log in &logs {
         Playback::open(log)?;
     }
+    let mut options = Options { entries: args.entries, ..Options::default() };
+    if format == Format::Perfetto
+        && let Some(file) = timeline(&args.path)
+    {
+        options.timeline = Some(Chart::read(&file)?);
+    }
     let out = args.out.display();
     let file = File::create(&args.out).with_context(|| format!("cannot write {out}"))?;
     let mut file = BufWriter::with_capacity(1 << 20, file);
-    let cuts = export(&logs, format, &mut file)
-        .and_then(|cuts| Ok(file.flush().map(|()| cuts)?))
+    let LeftOut { cuts, entries } = export(&logs, format, &options, &mut file)
+        .and_then(|left_out| Ok(file.flush().map(|()| left_out)?))
         .map_err(|error| anyhow::anyhow!("{error} ({out} is not complete)"))?;
     for cut in cuts {
         let (path, at) = (cut.path.display(), cut.at);
         eprintln!("{path} was cut at byte {at}: {out} holds what is before that");
+    }
+    for (rank, count) in entries {
+        let kept = args.entries;
+        eprintln!(
+            "rank {rank} has {count} entries: {out} holds the last {kept} (--entries), and first what was live before"
+        );
     }
     println!(
         "wrote {out}: {}",

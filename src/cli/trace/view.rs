@@ -1,19 +1,21 @@
 //! `slimpipe trace view`.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use slimpipe::train::draw::{self, Chart};
 use slimpipe::train::trace::view::{Traced, page};
 use slimpipe::train::trace::{Playback, logs};
 
 /// Arguments of `trace view`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A run's folder, its memory.events, or one log; of two runs, both, to compare.
+    /// A run's folder, its memory.events, or one log; of two runs, both, to compare. Of a timeline.json or an
+    /// export for Perfetto, what ranks did and held is shown.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The page.
@@ -26,6 +28,17 @@ pub struct Args {
 
 /// Reads the logs, and writes or serves the page.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let is_timeline = |path: &PathBuf| path.extension().is_some_and(|is| is == "json");
+    let timelines = args.files.iter().filter(|path| is_timeline(path)).count();
+    if timelines > 0 {
+        ensure!(
+            timelines == args.files.len(),
+            "memory logs and timelines make different pages: show one or the other"
+        );
+        let charts = args.files.iter().map(|path| Chart::read(path));
+        let text = draw::page(&charts.collect::<Result<Vec<_>, _>>()?)?;
+        return put(args, |out| out.write_all(text.as_bytes()));
+    }
     let mut traces = Vec::new();
     for path in &args.files {
         let mut trace = Traced::new(path.display().to_string());
@@ -39,25 +52,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         traces.push(trace);
     }
-    match args.serve {
-        Some(port) => {
-            let mut text = Vec::new();
-            page(&traces, &mut text)?;
-            serve(port, &text)
-        }
-        None => {
-            let out = args.out.display();
-            write(&traces, &args.out).with_context(|| format!("cannot write {out}"))?;
-            println!("wrote {out}: open it in a browser");
-            Ok(())
-        }
-    }
+    put(args, |out| page(&traces, out))
 }
 
-fn write(traces: &[Traced], path: &Path) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    page(traces, &mut file)?;
-    file.flush()
+/// Serves the page that `page` writes, or leaves it in a file.
+fn put(args: &Args, page: impl Fn(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    if let Some(port) = args.serve {
+        let mut text = Vec::new();
+        page(&mut text)?;
+        return serve(port, &text);
+    }
+    let write = || {
+        let mut file = BufWriter::new(File::create(&args.out)?);
+        page(&mut file)?;
+        file.flush()
+    };
+    let out = args.out.display();
+    write().with_context(|| format!("cannot write {out}"))?;
+    println!("wrote {out}: open it in a browser");
+    Ok(())
 }
 
 /// Answers every request with the page, until the command is ended.
@@ -75,7 +88,7 @@ fn serve(port: u16, text: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answer(mut stream: TcpStream, text: &[u8]) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, text: &[u8]) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     // Whatever is asked for, the answer is the same: it is enough to wait for the request.
     let _ = stream.read(&mut [0; 4096])?;

@@ -49,6 +49,8 @@ pub struct Bar {
     pub unit: Option<Unit>,
     /// What to call it, such as `F mb0 s3`.
     pub label: String,
+    /// The rank at the other end, if it was a message.
+    pub peer: Option<u32>,
     /// When it began.
     pub begin: f64,
     /// When it ended.
@@ -64,7 +66,7 @@ impl Bar {
         let other = if label.starts_with("data ") { Kind::Beside } else { Kind::Other };
         let kind = found.map_or(other, |(kind, _)| *kind);
         let unit = unit_of(&label);
-        Self { kind, unit, label, begin, end }
+        Self { kind, unit, label, peer: None, begin, end }
     }
 
     /// A simulated action; `None` if it does not take the computing rank's time.
@@ -80,12 +82,16 @@ impl Bar {
             Action::VocabEmbedBackward(unit) => ("embed grad", Some(unit)),
             _ => return None,
         };
-        let label = unit.map_or(words.to_owned(), |Unit { microbatch, slice, chunk }| {
-            let chunk = if chunk == 0 { String::new() } else { format!(" c{chunk}") };
-            format!("{words} mb{microbatch} s{slice}{chunk}")
-        });
+        let label = unit.map_or(words.to_owned(), |unit| label(words, unit));
         (end > begin).then(|| Self::new(label, begin, end))
     }
+}
+
+/// What to call a bar of a unit.
+pub(crate) fn label(words: &str, unit: Unit) -> String {
+    let Unit { microbatch, slice, chunk } = unit;
+    let chunk = if chunk == 0 { String::new() } else { format!(" c{chunk}") };
+    format!("{words} mb{microbatch} s{slice}{chunk}")
 }
 
 fn unit_of(label: &str) -> Option<Unit> {

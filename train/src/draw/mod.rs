@@ -1,14 +1,16 @@
 //! Charts of what ranks do and hold over time: simulated schedules and measured timelines in the same
 //! pictures, so that one can be laid over the other.
 //!
-//! A [`Chart`] comes from a simulation ([`simulated`]) or from a run's `timeline.json`
-//! ([`Chart::read`]), and goes to a page for the browser ([`page()`]), to Perfetto ([`perfetto`]) or to
+//! A [`Chart`] comes from a simulation ([`simulated`]), from a run's `timeline.json` or from an export of its
+//! memory logs for Perfetto ([`Chart::read`]), and goes to a page for the browser ([`page()`]), to Perfetto ([`perfetto`]) or to
 //! the terminal ([`terminal`]).
 
 mod bar;
 mod measured;
+mod messages;
 mod page;
 mod perfetto;
+mod read;
 mod simulated;
 mod terminal;
 
@@ -16,10 +18,14 @@ use std::collections::HashMap;
 
 use slimpipe_pipeline::schedule::Unit;
 
+pub(crate) use bar::label;
 pub use bar::{Bar, Kind};
-pub use measured::{Portable, ReadError, portable};
+pub use measured::{Portable, portable};
 pub use page::{TooLarge, page};
 pub use perfetto::perfetto;
+pub(crate) use perfetto::{Track, bars};
+pub use read::ReadError;
+pub(crate) use read::{ACTIVE_BYTES, ALL_REGIONS, PHASE};
 pub use simulated::simulated;
 pub use terminal::terminal;
 
@@ -32,6 +38,8 @@ pub struct Chart {
     pub is_in_seconds: bool,
     /// Whether what is held is in bytes; or else in units in flight.
     pub is_in_bytes: bool,
+    /// When its time zero was, in nanoseconds since 1970; `None` if it never was or is not known.
+    pub began: Option<u64>,
     /// By rank.
     pub ranks: Vec<Row>,
 }

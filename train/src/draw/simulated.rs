@@ -30,5 +30,6 @@ pub fn simulated(
     if !is_in_bytes {
         ranks.iter_mut().for_each(Row::count_units);
     }
-    Ok((Chart { title, is_in_seconds: false, is_in_bytes, ranks }, outcome))
+    let chart = Chart { title, is_in_seconds: false, is_in_bytes, began: None, ranks };
+    Ok((chart, outcome))
 }

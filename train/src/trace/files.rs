@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::TraceError;
 
+/// The timeline of the run whose folder, or whose logs, `path` names, if the run left one.
+pub fn timeline(path: &Path) -> Option<PathBuf> {
+    let path = fs::canonicalize(path).ok()?;
+    let runs = path.ancestors().take(3).filter(|folder| folder.join("memory.events").is_dir());
+    runs.map(|folder| folder.join("timeline.json")).find(|file| file.is_file())
+}
+
 /// The logs that `path` names, by rank and first step: one log, a folder of logs, or the folder of a run.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub mod view;
 
 pub use diff::{Change, Owner as ChangedOwner, diff};
 pub use error::TraceError;
-pub use files::logs;
+pub use files::{logs, timeline};
 pub use playback::{Event, Playback};
 pub use replay::{Held, Meter, RegionState, Replay};
 pub use slimpipe_allocator::events::{Block, Name, NameId, What};

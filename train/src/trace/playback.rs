@@ -69,6 +69,12 @@ impl Playback {
         self.reader.names()
     }
 
+    /// The rank, its memory after the last event, and all operations and call sites: what stays without
+    /// the file.
+    pub fn into_parts(self) -> (u32, Replay, Vec<Name>) {
+        (self.reader.rank(), self.memory, self.reader.into_names())
+    }
+
     /// The rank whose log it is.
     pub fn rank(&self) -> u32 {
         self.reader.rank()

@@ -1,6 +1,7 @@
 //! What a run leaves behind: the timeline of its last step and the model's folder.
 
 use std::ops::Range;
+use std::time::SystemTime;
 
 use slimpipe_allocator::AllocError;
 use slimpipe_autograd::Parameter;
@@ -16,7 +17,7 @@ use crate::{Error, Result};
 
 /// Writes both; every rank takes part. Without a step there is no timeline to replace an earlier one.
 pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
-    write_timeline(rank, run)?;
+    write_timeline(rank, job, run)?;
     // The data ranks have the same weights.
     if job.mesh().coordinate(rank.comm().rank(), Axis::Data) == 0 {
         write_model(rank, job, run)?;
@@ -28,9 +29,17 @@ pub(super) fn run(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     })
 }
 
-fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
+fn write_timeline(rank: &mut Rank, job: &Job, run: &RunDir) -> Result<()> {
     let failed = || Error::io("write", &run.timeline());
-    let spans = draw::portable(&rank.pipeline.timeline().all());
+    let (own, mesh) = (rank.comm().rank(), job.mesh());
+    let timeline = rank.pipeline.timeline();
+    // Memory logs tell the time of day: what they say can be laid beside this.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let origin = now.saturating_sub(timeline.now()).as_nanos() as u64;
+    let mut spans = draw::portable(&timeline.all());
+    for peer in spans.iter_mut().filter_map(|span| span.peer.as_mut()) {
+        *peer = mesh.beside(own, Axis::Pipeline, *peer);
+    }
     let bytes = serde_json::to_vec(&spans).map_err(|e| failed()(e.into()))?;
     let Some(all) = rank.comm().gather(bytes)? else { return Ok(()) };
     let all: Vec<Vec<_>> = all
@@ -43,7 +52,7 @@ fn write_timeline(rank: &mut Rank, run: &RunDir) -> Result<()> {
         drop(NewFile::create(&run.timeline())?);
         return Ok(());
     }
-    let chart = Chart::measured("slimpipe".to_owned(), all);
+    let chart = Chart::measured("slimpipe".to_owned(), all, Some(origin));
     let text = draw::perfetto(&[chart]).to_string();
     Ok(NewFile::write_all(&run.timeline(), text.as_bytes())?)
 }

@@ -36,7 +36,7 @@ impl Vocabulary {
         })?;
         let (payload, tag) = (Box::new(TensorPayload::new(rows)?), Tag::Activation(unit));
         let send = || self.comm.send(self.first, tag, payload);
-        Ok(timeline.record(Work::SendActivation(unit), send)?)
+        Ok(timeline.record(Work::SendActivation { unit, to: self.first }, send)?)
     }
 
     /// Fills `into` [tokens, width], the input of a unit of the first stage, with the embedding of its
@@ -60,7 +60,7 @@ impl Vocabulary {
             if count == 0 {
                 continue;
             }
-            timeline.record(Work::ReceiveActivation(unit), || -> Result<()> {
+            timeline.record(Work::ReceiveActivation { unit, from: rank }, || -> Result<()> {
                 staging.with_rows(0, count, |rows| {
                     let bytes = rows.as_bytes_mut("receive")?.into();
                     Ok(self.comm.recv(rank, Tag::Activation(unit), bytes))
@@ -90,7 +90,7 @@ impl Vocabulary {
                 let mut rows = rows::message(count, self.hidden)?;
                 let (bytes, tag) = (rows.as_bytes_mut("receive")?.into(), Tag::Gradient(unit));
                 let receive = || self.comm.recv(self.first, tag, bytes);
-                timeline.record(Work::ReceiveGradient(unit), receive)?;
+                timeline.record(Work::ReceiveGradient { unit, from: self.first }, receive)?;
                 rows
             }
         };
@@ -131,7 +131,7 @@ impl Vocabulary {
                 mine = rows;
             } else if count > 0 {
                 let payload = Box::new(TensorPayload::new(rows)?);
-                timeline.record(Work::SendGradient(unit), || {
+                timeline.record(Work::SendGradient { unit, to: rank }, || {
                     self.comm.send(rank, Tag::Gradient(unit), payload)
                 })?;
             }

@@ -11,6 +11,9 @@ const SCRIPT: &str = include_str!("page.js");
 /// More bars than a page draws smoothly.
 const MOST_BARS: usize = 500_000;
 
+/// More steps of what a rank holds than a page draws smoothly.
+const MOST_STEPS: usize = 20_000;
+
 /// A chart that a page cannot show.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -49,8 +52,15 @@ fn row(row: &Row) -> Value {
         "busy": row.busy(),
         "peak": row.peak(),
         "bars": row.bars.iter().filter_map(bar).collect::<Value>(),
-        "held": row.held,
+        "held": steps(&row.held),
     })
+}
+
+/// What a rank held, in no more steps than a page needs: of those that are taken together, the highest.
+fn steps(held: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let together = held.len().div_ceil(MOST_STEPS).max(1);
+    let highest = |steps: &[(f64, f64)]| steps.iter().map(|(_, held)| *held).fold(0.0, f64::max);
+    held.chunks(together).map(|steps| (steps[0].0, highest(steps))).collect()
 }
 
 /// Kind, microbatch (-1: none), begin, end, label; nothing for what would lie over other bars.

@@ -6,58 +6,56 @@ use std::path::PathBuf;
 
 use slimpipe_allocator::{Region, UnitId};
 
-use super::super::{Block, Event, NameId, Playback, What};
+use super::super::{Block, NameId};
+use super::entries::{End, Entry, Known, STRETCH, walk};
 use super::pickle::{Memo, Pickle};
-use super::{Cut, ExportError, label, note_cut, rank_of};
+use super::{ExportError, LeftOut, label, rank_of};
 
-/// Bytes of address for each region. Addresses stay below 2^53, the last that JavaScript can count to.
-const STRETCH: u64 = 1 << 42;
 /// The device's number is an index into a list, which has an entry for each one before.
 const DEVICES: u32 = 1 << 16;
 
-/// Writes the snapshot.
-pub(super) fn write(logs: &[PathBuf], out: &mut impl Write) -> Result<Vec<Cut>, ExportError> {
+/// Writes the snapshot, with at most `most` entries of a rank.
+pub(super) fn write(
+    logs: &[PathBuf],
+    most: u64,
+    out: &mut impl Write,
+) -> Result<LeftOut, ExportError> {
     let mut snapshot = Snapshot { pickle: Pickle::new(out)?, frames: HashMap::new() };
-    let (mut cuts, mut ends) = (Vec::new(), Vec::new());
+    let (mut left_out, mut ends) = (LeftOut::default(), Vec::new());
     snapshot.pickle.dict()?;
     snapshot.pickle.text("device_traces")?;
     snapshot.pickle.list()?;
-    let (mut devices, mut at) = (0, 0);
-    while at < logs.len() {
-        let rank = rank_of(&logs[at])?;
+    let (mut devices, mut rest) = (0, logs);
+    while let Some(path) = rest.first() {
+        let rank = rank_of(path)?;
         if !(devices..DEVICES).contains(&rank) {
             let what = format!("rank {rank} is no device from {devices} to {}", DEVICES - 1);
-            return Err(ExportError::Unfit { path: logs[at].clone(), what });
+            return Err(ExportError::Unfit { path: path.clone(), what });
         }
         for _ in devices..rank {
             snapshot.pickle.list()?;
             snapshot.pickle.append()?;
         }
         devices = rank + 1;
-        snapshot.pickle.list()?;
-        let mut end = None;
-        while at < logs.len() && rank_of(&logs[at])? == rank {
-            let mut log = Playback::open(&logs[at])?;
-            // A run that was resumed began with nothing.
-            if let Some(end) = end.take() {
-                snapshot.clear(&end, log.began())?;
-            }
-            // Numbers of names are a log's own.
-            snapshot.frames.clear();
-            snapshot.entries(&mut log)?;
-            note_cut(&log, &mut cuts);
-            end = Some(log);
-            at += 1;
+        let mut count = 1;
+        while count < rest.len() && rank_of(&rest[count])? == rank {
+            count += 1;
         }
-        ends.extend(end);
+        let (of_rank, others) = rest.split_at(count);
+        rest = others;
+        let entries = count_if_more(of_rank, most)?;
+        left_out.entries.extend(entries.map(|entries| (rank, entries)));
+        let skip = entries.map_or(0, |entries| entries - most);
+        snapshot.pickle.list()?;
+        ends.extend(snapshot.entries(of_rank, skip, &mut left_out)?);
         snapshot.pickle.append()?;
     }
     snapshot.pickle.text("segments")?;
     snapshot.pickle.list()?;
-    for log in &ends {
-        // Frames of another rank's names do not count.
+    for end in &ends {
+        // Names have numbers of their own in each log.
         snapshot.frames.clear();
-        snapshot.segments(log)?;
+        snapshot.segments(end.known())?;
     }
     for (key, is_list) in [("external_annotations", true), ("allocator_settings", false)] {
         snapshot.pickle.text(key)?;
@@ -70,7 +68,22 @@ pub(super) fn write(logs: &[PathBuf], out: &mut impl Write) -> Result<Vec<Cut>, 
     }
     snapshot.pickle.end_dict()?;
     snapshot.pickle.finish()?;
-    Ok(cuts)
+    Ok(left_out)
+}
+
+/// How many entries a rank's logs come to, if that is more than `most`.
+fn count_if_more(logs: &[PathBuf], most: u64) -> Result<Option<u64>, ExportError> {
+    // An event takes 24 bytes and is two entries at most, and what is live at a log's end may be freed.
+    let bytes: u64 = logs.iter().filter_map(|log| Some(log.metadata().ok()?.len())).sum();
+    if bytes / 24 * 3 <= most {
+        return Ok(None);
+    }
+    let mut count = 0;
+    walk(logs, &mut Vec::new(), |_, _, entry, _| {
+        count += entry.count();
+        Ok(())
+    })?;
+    Ok(Some(count).filter(|count| *count > most))
 }
 
 struct Snapshot<W> {
@@ -80,80 +93,83 @@ struct Snapshot<W> {
 }
 
 impl<W: Write> Snapshot<W> {
-    /// What a log's events come to, as entries of the device's list.
-    fn entries(&mut self, log: &mut Playback) -> Result<(), ExportError> {
-        let mut committed = [0; Region::COUNT];
-        while let Some(Event { time, what, freed }) = log.next()? {
-            let micros = (log.began().saturating_add(time) / 1000) as i64;
-            match what {
-                What::Alloc(block) => self.entry(log, "alloc", &block, micros)?,
-                What::Free { .. } => {
-                    if let Some(held) = freed {
-                        self.free(log, &held.block, micros)?;
-                    }
-                }
-                What::Committed { region, bytes } => {
-                    if bytes > STRETCH {
-                        let what = format!("{region}: {bytes} bytes are over 4 TiB");
-                        return Err(ExportError::Unfit { path: log.path().to_owned(), what });
-                    }
-                    let before = std::mem::replace(&mut committed[region.index()], bytes);
-                    self.map(log, region, before, bytes, micros)?;
-                }
-                What::Refused { bytes, name } => {
-                    let idle = log.memory().reserved().current - log.memory().active().current;
-                    self.pickle.dict()?;
-                    self.pickle.text_at("action", "oom")?;
-                    self.pickle.int_at("size", bytes.min(i64::MAX as u64) as i64)?;
-                    self.pickle.int_at("device_free", idle as i64)?;
-                    self.pickle.int_at("stream", 0)?;
-                    self.pickle.int_at("time_us", micros)?;
-                    self.pickle.text("frames")?;
-                    self.frames_named(log, (name, None, None), log.name(name).op())?;
-                    self.pickle.end_dict()?;
-                    self.pickle.append()?;
-                }
-                _ => {}
+    /// What a rank's events come to, as entries of the device's list, without the first `skip`.
+    fn entries(
+        &mut self,
+        logs: &[PathBuf],
+        skip: u64,
+        left_out: &mut LeftOut,
+    ) -> Result<Option<End>, ExportError> {
+        let (mut seen, mut names_of) = (0, None);
+        walk(logs, &mut left_out.cuts, |log, known, entry, micros| {
+            let before = seen;
+            seen += entry.count();
+            if seen < skip {
+                return Ok(());
+            }
+            if names_of.replace(log) != Some(log) {
+                self.frames.clear();
+            }
+            match before < skip {
+                true => self.state(known, micros),
+                false => self.entry(known, entry, micros),
+            }
+        })
+    }
+
+    /// What is there, as entries that make it: what is told begins here.
+    fn state(&mut self, known: Known<'_>, micros: i64) -> Result<(), ExportError> {
+        for region in Region::ALL {
+            let now = known.memory.region(region).reserved().current;
+            self.entry(known, Entry::Map { region, before: 0, now }, micros)?;
+        }
+        let mut live = known.memory.live();
+        live.try_for_each(|held| self.entry(known, Entry::Alloc(held.block), micros))
+    }
+
+    fn entry(&mut self, known: Known<'_>, entry: Entry, micros: i64) -> Result<(), ExportError> {
+        match entry {
+            Entry::Alloc(block) => self.block(known, "alloc", &block, micros),
+            // The page takes a free for one where both of its entries stand beside each other.
+            Entry::Free(block) => {
+                self.block(known, "free_requested", &block, micros)?;
+                self.block(known, "free_completed", &block, micros)
+            }
+            Entry::Map { region, before, now } => {
+                self.map(known.rank, region, (before, now), micros)
+            }
+            Entry::Refused { bytes, name } => {
+                let idle = known.memory.reserved().current - known.memory.active().current;
+                self.pickle.dict()?;
+                self.pickle.text_at("action", "oom")?;
+                self.pickle.int_at("size", bytes.min(i64::MAX as u64) as i64)?;
+                self.pickle.int_at("device_free", idle as i64)?;
+                self.pickle.int_at("stream", 0)?;
+                self.pickle.int_at("time_us", micros)?;
+                self.pickle.text("frames")?;
+                self.frames_named(known, (name, None, None), known.name(name).op())?;
+                self.pickle.end_dict()?;
+                Ok(self.pickle.append()?)
             }
         }
-        Ok(())
     }
 
-    /// Frees all that is there at the end of a log, at `time`, when the next one began.
-    fn clear(&mut self, log: &Playback, time: u64) -> Result<(), ExportError> {
-        let micros = (time / 1000) as i64;
-        for held in log.memory().live() {
-            self.free(log, &held.block, micros)?;
-        }
-        for region in Region::ALL {
-            let committed = log.memory().region(region).reserved().current;
-            self.map(log, region, committed, 0, micros)?;
-        }
-        Ok(())
-    }
-
-    /// The page takes a free for one where both of its entries stand beside each other.
-    fn free(&mut self, log: &Playback, block: &Block, micros: i64) -> Result<(), ExportError> {
-        self.entry(log, "free_requested", block, micros)?;
-        self.entry(log, "free_completed", block, micros)
-    }
-
-    fn entry(
+    fn block(
         &mut self,
-        log: &Playback,
+        known: Known<'_>,
         action: &str,
         block: &Block,
         micros: i64,
     ) -> Result<(), ExportError> {
         self.pickle.dict()?;
         self.pickle.text_at("action", action)?;
-        self.pickle.int_at("addr", address(log.rank(), block.region, block.offset))?;
+        self.pickle.int_at("addr", address(known.rank, block.region, block.offset))?;
         self.pickle.int_at("size", block.bytes as i64)?;
         self.pickle.int_at("stream", 0)?;
         self.pickle.int_at("time_us", micros)?;
         self.pickle.text_at("category", block.region.name())?;
         self.pickle.text("frames")?;
-        self.frames(log, block)?;
+        self.frames(known, block)?;
         self.pickle.end_dict()?;
         Ok(self.pickle.append()?)
     }
@@ -161,10 +177,9 @@ impl<W: Write> Snapshot<W> {
     /// A region that grows or shrinks at its end.
     fn map(
         &mut self,
-        log: &Playback,
+        rank: u32,
         region: Region,
-        before: u64,
-        now: u64,
+        (before, now): (u64, u64),
         micros: i64,
     ) -> Result<(), ExportError> {
         if before == now {
@@ -173,7 +188,7 @@ impl<W: Write> Snapshot<W> {
         let action = if before < now { "segment_map" } else { "segment_unmap" };
         self.pickle.dict()?;
         self.pickle.text_at("action", action)?;
-        self.pickle.int_at("addr", address(log.rank(), region, before.min(now)))?;
+        self.pickle.int_at("addr", address(rank, region, before.min(now)))?;
         self.pickle.int_at("size", before.abs_diff(now) as i64)?;
         self.pickle.int_at("stream", 0)?;
         self.pickle.int_at("time_us", micros)?;
@@ -186,10 +201,10 @@ impl<W: Write> Snapshot<W> {
     }
 
     /// Regions as they are at the end of a log.
-    fn segments(&mut self, log: &Playback) -> Result<(), ExportError> {
-        let rank = log.rank();
+    fn segments(&mut self, known: Known<'_>) -> Result<(), ExportError> {
+        let rank = known.rank;
         for region in Region::ALL {
-            let state = log.memory().region(region);
+            let state = known.memory.region(region);
             let (total, active) = (state.reserved().current, state.active().current);
             if total == 0 {
                 continue;
@@ -227,7 +242,7 @@ impl<W: Write> Snapshot<W> {
                 self.pickle.text_at("state", "active_allocated")?;
                 self.pickle.text_at("category", region.name())?;
                 self.pickle.text("frames")?;
-                self.frames(log, block)?;
+                self.frames(known, block)?;
                 self.pickle.end_dict()?;
                 self.pickle.append()?;
                 end = block.offset + block.bytes;
@@ -255,22 +270,22 @@ impl<W: Write> Snapshot<W> {
         Ok(self.pickle.append()?)
     }
 
-    fn frames(&mut self, log: &Playback, block: &Block) -> Result<(), ExportError> {
+    fn frames(&mut self, known: Known<'_>, block: &Block) -> Result<(), ExportError> {
         let key = (block.name, block.unit, block.layer);
         if let Some(&memo) = self.frames.get(&key) {
             return Ok(self.pickle.again(memo)?);
         }
-        self.frames_named(log, key, &label(block, log.name(block.name)))
+        self.frames_named(known, key, &label(block, known.name(block.name)))
     }
 
     /// A list of one frame, which is remembered by `key`.
     fn frames_named(
         &mut self,
-        log: &Playback,
+        known: Known<'_>,
         key: (NameId, Option<UnitId>, Option<u32>),
         label: &str,
     ) -> Result<(), ExportError> {
-        let (file, line) = log.name(key.0).location();
+        let (file, line) = known.name(key.0).location();
         self.pickle.list()?;
         self.pickle.dict()?;
         self.pickle.text_at("filename", file)?;

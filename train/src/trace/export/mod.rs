@@ -1,6 +1,7 @@
 //! Memory event logs in the formats of other tools.
 
 mod csv;
+mod entries;
 mod jsonl;
 mod memory_viz;
 mod perfetto;
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Block, Name, Playback, TraceError};
+use crate::draw::Chart;
 
 /// What logs are written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,22 +56,51 @@ pub struct Cut {
     pub at: u64,
 }
 
+/// What an export may leave out or take in.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many entries a rank may have at most in a [`Format::MemoryViz`] snapshot, the last ones: its page
+    /// fails on much more than a million. Other formats have all.
+    pub entries: u64,
+    /// What the run's ranks did, for [`Format::Perfetto`]: [`super::timeline`] finds it.
+    pub timeline: Option<Chart>,
+}
+
+impl Default for Options {
+    /// A million entries, no timeline.
+    fn default() -> Self {
+        Self { entries: 1_000_000, timeline: None }
+    }
+}
+
+/// What was not exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Logs that end within a record.
+    pub cuts: Vec<Cut>,
+    /// Ranks with the number of their entries, where those were too many.
+    pub entries: Vec<(u32, u64)>,
+}
+
 /// Writes `logs`, which are in the order of their ranks and steps as [`super::logs`] gives them, and
-/// tells which were cut. Events are streamed: memory is that of a [`Playback`].
+/// tells what is left out. Events are streamed: memory is that of a [`Playback`], and of each rank's live blocks
+/// at its end.
 ///
 /// # Errors
 /// A log that cannot be read, a file that cannot be written, figures that the format has no place for.
 pub fn export(
     logs: &[PathBuf],
     format: Format,
+    options: &Options,
     out: &mut impl Write,
-) -> Result<Vec<Cut>, ExportError> {
-    match format {
-        Format::MemoryViz => memory_viz::write(logs, out),
-        Format::Perfetto => perfetto::write(logs, out),
-        Format::Csv => csv::write(logs, out),
-        Format::Jsonl => jsonl::write(logs, out),
-    }
+) -> Result<LeftOut, ExportError> {
+    let cuts = match format {
+        Format::MemoryViz => return memory_viz::write(logs, options.entries, out),
+        Format::Perfetto => perfetto::write(logs, options.timeline.as_ref(), out)?,
+        Format::Csv => csv::write(logs, out)?,
+        Format::Jsonl => jsonl::write(logs, out)?,
+    };
+    Ok(LeftOut { cuts, entries: Vec::new() })
 }
 
 /// Notes that a log which was read to its end was cut.

@@ -58,7 +58,7 @@ impl Traced {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn page(traces: &[Traced], out: &mut impl Write) -> io::Result<()> {
+pub fn page(traces: &[Traced], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     let mut rest = PAGE;
     for mark in ["/*style*/", "/*data*/", "<!--columns-->", "/*script*/"] {
         let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
@@ -127,7 +127,7 @@ impl Traced {
         json!({ "name": self.name, "ranks": ranks.collect::<Value>() })
     }
 
-    fn columns(&self, at: usize, out: &mut impl Write) -> io::Result<()> {
+    fn columns(&self, at: usize, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         for (&number, blocks) in &self.ranks {
             let [data, units] = elements(at, number);
             let scale = Scale::of(blocks, self.begin());
@@ -138,7 +138,7 @@ impl Traced {
     }
 }
 
-fn element<W: Write>(
+fn element<W: Write + ?Sized>(
     out: &mut W,
     id: &str,
     write: impl FnOnce(&mut Columns<&mut W>) -> io::Result<()>,
