@@ -15,6 +15,7 @@ mod bulk_copies;
 mod clusters;
 mod common;
 mod control;
+mod kernels;
 mod mbarriers;
 mod products;
 mod scalar_float;
