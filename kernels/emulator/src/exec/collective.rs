@@ -4,7 +4,7 @@ use super::access::lanes;
 use super::warp::Warp;
 use crate::fault::{FaultKind, Trouble};
 use crate::isa::{Collective, Match, Operands, ReduceOp, ShuffleMode, VoteMode};
-use crate::registers::{Class, LANES, Registers, Slot};
+use crate::registers::{ALL, Class, LANES, Registers, Slot};
 
 /// Whether the lanes that a mask names are here.
 pub(super) enum Presence {
@@ -24,7 +24,9 @@ pub(super) fn presence(
     let masks = warp.registers.words(mask);
     let named = masks[active.trailing_zeros() as usize % LANES];
     let divergence = |what: String| Trouble::new(FaultKind::Divergence, what);
-    if let Some(lane) = lanes(active).find(|&l| masks[l] != named) {
+    if !mask.is_constant()
+        && let Some(lane) = lanes(active).find(|&l| masks[l] != named)
+    {
         let what = format!("lanes name different masks: {named:#x} and {:#x}", masks[lane]);
         return Err(divergence(what).at_lane(lane));
     }
@@ -85,33 +87,32 @@ fn shuffle(
 ) -> Result<(), Box<Trouble>> {
     let values = *registers.words(o.src[1]);
     let (distances, bounds) = (registers.words(o.src[2]), registers.words(o.src[3]));
-    let mut result = [0; LANES];
+    let mut from = [0u32; LANES];
     let mut found = 0;
-    for lane in lanes(active) {
+    for lane in 0..LANES {
         let (b, c) = (distances[lane] & 31, bounds[lane]);
         let (clamp, segment) = (c & 31, c >> 8 & 31);
         let this = lane as u32;
         let first = this & segment;
         let last = first | clamp & !segment;
-        let (from, exists) = match mode {
-            ShuffleMode::Up => {
-                let from = i64::from(this) - i64::from(b);
-                (from as u32, from >= i64::from(last))
-            }
+        let (there, exists) = match mode {
+            ShuffleMode::Up => (this.wrapping_sub(b), this as i32 - b as i32 >= last as i32),
             ShuffleMode::Down => (this + b, this + b <= last),
-            ShuffleMode::Butterfly => (this ^ b, this ^ b <= last),
-            ShuffleMode::Index => {
-                let from = first | b & !segment;
-                (from, from <= last)
-            }
+            ShuffleMode::Butterfly => (this ^ b, (this ^ b) <= last),
+            ShuffleMode::Index => (first | b & !segment, (first | b & !segment) <= last),
         };
-        let from = if exists { from } else { this };
-        if active >> from & 1 == 0 {
-            let what = format!("the value comes from lane {from}, which does not take part");
-            return Err(Trouble::new(FaultKind::Divergence, what).at_lane(lane));
-        }
+        from[lane] = if exists { there & 31 } else { this };
         found |= u32::from(exists) << lane;
-        result[lane] = values[from as usize];
+    }
+    if active != ALL
+        && let Some(lane) = lanes(active).find(|&l| active >> from[l] & 1 == 0)
+    {
+        let what = format!("the value comes from lane {}, which does not take part", from[lane]);
+        return Err(Trouble::new(FaultKind::Divergence, what).at_lane(lane));
+    }
+    let mut result = [0; LANES];
+    for (result, &from) in result.iter_mut().zip(&from) {
+        *result = values[from as usize % LANES];
     }
     registers.put_words(o.dst[0], active, &result);
     registers.put_predicate(o.dst[1], active, found);

@@ -5,7 +5,7 @@ use super::atomic;
 use super::barrier::{mbarrier, meet};
 use super::collective::{self, Presence};
 use super::commons::Commons;
-use super::flight::{self, Spot};
+use super::flight;
 use super::matrix;
 use super::step::{Machine, Raised};
 use super::warp::{Wait, Warp};
@@ -283,10 +283,4 @@ fn set_registers(
     block.free_registers -= needed;
     warp.register_count = count;
     Ok(Next::Step)
-}
-
-/// The place a lane's address in shared memory means.
-pub(super) fn spot(commons: &Commons, warp: &Warp, address: u64) -> Result<Spot, Box<Trouble>> {
-    let (block, offset) = access::shared_place(&commons.blocks, warp, address)?;
-    Ok(Spot { block, offset })
 }

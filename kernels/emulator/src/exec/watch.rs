@@ -70,6 +70,11 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether writers are remembered.
+    pub(super) fn remembers(&self) -> bool {
+        !self.writers.is_empty()
+    }
+
     /// A thread wrote bytes by the generic proxy.
     #[inline(always)]
     pub(super) fn wrote(&mut self, start: u32, end: u32, thread: u32, now: u32) {

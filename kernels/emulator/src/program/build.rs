@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Variables;
+use super::allocate::allocate;
 use super::kernel::{ParamLayout, Program};
 use super::variable::Layout;
 use crate::isa::{Decoder, Direction, Names, Op, Symbol};
@@ -85,8 +86,11 @@ pub(super) fn program(
         Op::Product(_) => true,
         _ => false,
     });
+    let fixed = decoder.matrix_registers.keys().copied().collect();
+    let (registers, moved) =
+        allocate(&mut decoder.code, decoder.registers, &mut decoder.specials, &fixed);
     let matrix_registers =
-        decoder.matrix_registers.iter().map(|(&slot, name)| (slot, name.to_string()));
+        decoder.matrix_registers.iter().map(|(slot, name)| (moved[slot], name.to_string()));
     Ok(Program {
         name: entry.name.to_string(),
         params,
@@ -99,7 +103,7 @@ pub(super) fn program(
         cluster: entry.cluster,
         code: decoder.code,
         async_reads,
-        registers: decoder.registers,
+        registers,
         constants: decoder.constants,
         specials: decoder.specials,
         matrix_registers: matrix_registers.collect(),

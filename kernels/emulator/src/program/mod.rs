@@ -1,5 +1,6 @@
 //! Modules and kernels, ready to be launched.
 
+mod allocate;
 mod build;
 mod kernel;
 mod module;

@@ -38,11 +38,11 @@ impl Global {
         }
     }
 
-    /// The bytes that stand for what is outside the tensor, repeated.
-    pub(super) fn fill(&self) -> &[u8] {
+    /// The bytes that stand for what is outside the tensor, repeated, if not zeros.
+    pub(super) fn fill(&self) -> Option<&[u8]> {
         match self {
-            Self::Box { map, .. } if map.fill == Fill::Nan => map.element.nan().unwrap_or(&[0]),
-            _ => &[0],
+            Self::Box { map, .. } if map.fill == Fill::Nan => map.element.nan(),
+            _ => None,
         }
     }
 

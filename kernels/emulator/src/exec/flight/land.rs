@@ -121,7 +121,10 @@ fn put(
 
 /// Reads the global side into one piece.
 fn fetch(machine: &mut Machine<'_>, source: &Global) -> Result<Vec<u8>, Box<Trouble>> {
-    let mut bytes: Vec<u8> = source.fill().iter().copied().cycle().take(source.bytes()).collect();
+    let mut bytes = match source.fill() {
+        None => vec![0; source.bytes()],
+        Some(nan) => nan.iter().copied().cycle().take(source.bytes()).collect(),
+    };
     source.rows(|row| {
         if let Some((address, before, count)) = row.inside {
             let start = row.offset + before;

@@ -86,18 +86,24 @@ impl Descriptor {
     /// The bytes that elements `from..to` of the factor's axis occupy, as few ranges as possible.
     /// Swizzled chunks stay within their rows of 128 bytes.
     pub(super) fn ranges(&self, from: usize, to: usize) -> Vec<(u32, u32)> {
-        let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for (row, column) in self.chunks(from, to) {
-            let at = self.offset(row, column);
-            let (start, end) = match self.swizzle {
-                Swizzle::None => (at, at + CHUNK),
-                _ => (at & !127, (at & !127) + 128),
-            };
-            match ranges.last_mut() {
-                Some(last) if start >= last.0 && start <= last.1 => last.1 = last.1.max(end),
-                _ => ranges.push((start, end)),
-            }
-        }
+        // Eight rows lie together, with as many chunks as the swizzle has.
+        let (width, depth) = (self.width(), DEPTH as u32 / 8);
+        let (first, last) = (from as u32 / 8, (to as u32).div_ceil(8));
+        let (rows, columns) = match self.transpose {
+            false => (first..last, 0..depth),
+            true => (0..depth, first..last),
+        };
+        let columns = columns.step_by(width.min(if self.transpose { 8 } else { depth }) as usize);
+        let mut ranges: Vec<(u32, u32)> = rows
+            .flat_map(|row| columns.clone().map(move |column| (8 * row, column)))
+            .map(|(row, column)| {
+                let at = self.offset(row, column);
+                match self.swizzle {
+                    Swizzle::None => (at, at + 8 * CHUNK),
+                    _ => (at & !127, (at & !127) + 8 * width * CHUNK),
+                }
+            })
+            .collect();
         ranges.sort_unstable();
         ranges.dedup_by(|next, kept| {
             let joins = next.0 <= kept.1;

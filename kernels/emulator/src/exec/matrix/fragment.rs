@@ -1,4 +1,7 @@
 //! How the threads of a warp share a matrix: between registers and rows.
+//!
+//! Of every eight columns, lane `l` holds columns `l % 4 * 2` and the next one, of row `l / 4` and
+//! of row `l / 4 + 8`.
 
 use half::f16;
 
@@ -9,29 +12,26 @@ use crate::registers::{ALL, LANES, Registers, Slot};
 /// Rows of a warp's part of a warpgroup's matrix.
 pub(super) const ROWS: usize = 16;
 
-/// Row and first column of the pair of elements that a lane holds: register pair `pair` of each
-/// block of eight columns has rows 0..8, the next one rows 8..16.
-fn place(lane: usize, pair: usize) -> (usize, usize) {
-    (lane / 4 + 8 * pair, lane % 4 * 2)
-}
-
 /// Reads accumulators into rows of `n` elements.
 pub(super) fn gather(registers: &Registers, slots: &[Slot], product: &Product, rows: &mut [f32]) {
     let n = usize::from(product.n);
-    for (i, &slot) in slots.iter().enumerate() {
-        let values = registers.words(slot);
-        if product.half_result {
-            let (block, pair) = (i / 2, i % 2);
-            for (lane, &word) in values.iter().enumerate() {
-                let (row, column) = place(lane, pair);
-                let at = row * n + 8 * block + column;
-                rows[at..at + 2].copy_from_slice(&halves(word, Factor::F16));
-            }
-        } else {
-            let (block, pair, side) = (i / 4, i / 2 % 2, i % 2);
-            for (lane, &word) in values.iter().enumerate() {
-                let (row, column) = place(lane, pair);
-                rows[row * n + 8 * block + column + side] = f32::from_bits(word);
+    let step = if product.half_result { 1 } else { 2 };
+    // A step of registers is eight rows of eight columns.
+    for (i, slots) in slots.chunks_exact(step).enumerate() {
+        let (first, column) = (8 * (i % 2), i / 2 * 8);
+        for row in 0..8 {
+            let at = (first + row) * n + column;
+            let target = &mut rows[at..at + 8];
+            for c in 0..4 {
+                let lane = 4 * row + c;
+                let pair = match slots {
+                    [both] => halves(registers.words(*both)[lane], Factor::F16),
+                    [low, high, ..] => {
+                        [low, high].map(|s| f32::from_bits(registers.words(*s)[lane]))
+                    }
+                    [] => [0.0; 2],
+                };
+                target[2 * c..2 * c + 2].copy_from_slice(&pair);
             }
         }
     }
@@ -40,24 +40,29 @@ pub(super) fn gather(registers: &Registers, slots: &[Slot], product: &Product, r
 /// Writes rows of `n` elements into accumulators.
 pub(super) fn scatter(registers: &mut Registers, slots: &[Slot], product: &Product, rows: &[f32]) {
     let n = usize::from(product.n);
-    for (i, &slot) in slots.iter().enumerate() {
-        let mut values = [0; LANES];
-        if product.half_result {
-            let (block, pair) = (i / 2, i % 2);
-            for (lane, word) in values.iter_mut().enumerate() {
-                let (row, column) = place(lane, pair);
-                let at = row * n + 8 * block + column;
-                let bits = |x: f32| u32::from(f16::from_f32(x).to_bits());
-                *word = bits(rows[at]) | bits(rows[at + 1]) << 16;
-            }
-        } else {
-            let (block, pair, side) = (i / 4, i / 2 % 2, i % 2);
-            for (lane, word) in values.iter_mut().enumerate() {
-                let (row, column) = place(lane, pair);
-                *word = rows[row * n + 8 * block + column + side].to_bits();
+    let step = if product.half_result { 1 } else { 2 };
+    for (i, slots) in slots.chunks_exact(step).enumerate() {
+        let (first, column) = (8 * (i % 2), i / 2 * 8);
+        let mut words = [[0u32; LANES]; 2];
+        for row in 0..8 {
+            let at = (first + row) * n + column;
+            for (c, pair) in rows[at..at + 8].chunks_exact(2).enumerate() {
+                let lane = 4 * row + c;
+                match product.half_result {
+                    true => {
+                        let bits = |x: f32| u32::from(f16::from_f32(x).to_bits());
+                        words[0][lane] = bits(pair[0]) | bits(pair[1]) << 16;
+                    }
+                    false => {
+                        words[0][lane] = pair[0].to_bits();
+                        words[1][lane] = pair[1].to_bits();
+                    }
+                }
             }
         }
-        registers.put_words(slot, ALL, &values);
+        for (slot, words) in slots.iter().zip(&words) {
+            registers.put_words(*slot, ALL, words);
+        }
     }
 }
 
@@ -70,8 +75,8 @@ pub(super) fn gather_factor(
 ) {
     for (i, &slot) in slots.iter().enumerate() {
         for (lane, &word) in registers.words(slot).iter().enumerate() {
-            let (row, column) = place(lane, i % 2);
-            let column = column + 8 * (i / 2);
+            let row = lane / 4 + 8 * (i % 2);
+            let column = lane % 4 * 2 + 8 * (i / 2);
             rows[row][column..column + 2].copy_from_slice(&halves(word, factor));
         }
     }

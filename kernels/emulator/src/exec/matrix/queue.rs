@@ -58,6 +58,8 @@ pub(in crate::exec) struct ProductQueue {
     first: u64,
     list: VecDeque<Pending>,
     accumulators: Vec<Accumulators>,
+    /// Room for a factor B.
+    columns: Vec<f32>,
 }
 
 const EVERYBODY: u8 = (1 << WARPS) - 1;
@@ -93,7 +95,7 @@ impl ProductQueue {
             }
             if !pending.done {
                 let values = &mut self.accumulators[pending.accumulators].values;
-                compute(pending, shared, values)?;
+                compute(pending, shared, values, &mut self.columns)?;
                 pending.done = true;
                 *report += 1;
             }
@@ -102,21 +104,26 @@ impl ProductQueue {
     }
 }
 
-fn compute(pending: &mut Pending, shared: &Shared, values: &mut [f32]) -> Result<(), Box<Trouble>> {
+fn compute(
+    pending: &mut Pending,
+    shared: &Shared,
+    values: &mut [f32],
+    b: &mut Vec<f32>,
+) -> Result<(), Box<Trouble>> {
     let product = &pending.product;
     let n = usize::from(product.n);
     if let Some(a) = &pending.a {
         a.read_rows(shared, product.factor, &mut pending.rows, 0)?;
     }
-    let mut b = vec![0.0; DEPTH * n];
-    pending.b.read_columns(shared, product.factor, &mut b, n)?;
+    b.resize(DEPTH * n, 0.0);
+    pending.b.read_columns(shared, product.factor, b, n)?;
     if product.negate_a != product.negate_b {
         b.iter_mut().for_each(|x| *x = -*x);
     }
     if !pending.add {
         values.fill(0.0);
     }
-    multiply(&pending.rows, &b, values, n);
+    multiply(&pending.rows, b, values, n);
     if product.half_result {
         values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
     }

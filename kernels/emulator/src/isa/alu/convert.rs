@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::modes::Modes;
-use crate::isa::compute::{binary, unary};
+use crate::isa::compute::{binary, unary, wide};
 use crate::isa::decoder::{Decoder, class};
 use crate::isa::opcode::Opcode;
 use crate::isa::{Compute, Type};
@@ -202,6 +202,9 @@ fn float(
 fn pair(to: Type, from: Type, rounding: Rounding, m: Modes) -> Option<Compute> {
     let nearest = rounding == Rounding::Nearest;
     Some(match (to, from) {
+        (Type::Bf16x2, Type::F32) if nearest && m.plain() => {
+            wide::binary(|high: f32, low: f32| Pair(nearest_bf16(low), nearest_bf16(high)))
+        }
         (Type::Bf16x2, Type::F32) if nearest => binary(move |high: f32, low: f32| {
             Pair(nearest_bf16(m.output(low)), nearest_bf16(m.output(high)))
         }),

@@ -28,6 +28,11 @@ impl Modes {
         }
     }
 
+    /// Whether there are none.
+    pub(super) fn plain(self) -> bool {
+        !(self.flush || self.saturate || self.nan || self.relu)
+    }
+
     #[inline(always)]
     pub(super) fn input(self, x: f32) -> f32 {
         if self.flush && x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x }
