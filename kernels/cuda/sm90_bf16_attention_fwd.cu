@@ -118,7 +118,7 @@ DEVICE void consume(const Args& args, const ChunkList& chunks, Shared& shared, u
     int visible = position + 1 - block.position, rows = block.seen - block.first;
     if (min(visible, rows) < KEYS) {
       int end = visible + fragment_row();
-      mask_columns(s, min(end, rows), min(end + 8, rows), NEG_INF);
+      mask_columns(s, min(end, rows), min(end + 8, rows));
     }
   };
 

@@ -3,8 +3,11 @@
 // Blocks stay and take every gridDim-th tile, so that loads run ahead while a tile is stored.
 //
 // Constants: TILE_N (128 or 256), STAGES, A_MAJOR and B_MAJOR (0: memory runs along k; 1: along m or
-// n), OUT_F32, ACCUMULATE.
+// n), OUT (float or bf16), ACCUMULATE, STAGED (C leaves by TMA, which wants rows of whole 16 bytes and
+// adds in f32 only; otherwise threads write their own elements).
 #include "ptx/registers.cuh"
+#include "tile/float.cuh"
+#include "tile/fragment.cuh"
 #include "tile/product.cuh"
 #include "tile/staging.cuh"
 #include "tile/tile_order.cuh"
@@ -13,13 +16,14 @@ constexpr int TILE_M = 128, CONSUMERS = 2;
 using A = Operand<A_MAJOR, TILE_M>;
 using B = Operand<B_MAJOR, TILE_N>;
 constexpr u32 STAGE = A::BYTES + B::BYTES;
+constexpr bool OUT_F32 = sizeof(OUT) == 4;
+static_assert(!STAGED || !ACCUMULATE || OUT_F32, "TMA adds in f32");
 
 struct Args {
-  TensorMap a, b, c;
-  const bf16* old;               // C, read where a bf16 C is added to
-  long long old_row, old_batch;  // elements between its rows and its matrices
+  TensorMap a, b, c;         // `c` where it is staged
+  OUT* out;                  // C, dense
   int m, n, k, batch;
-  int a_batched, b_batched;      // 0 where a matrix is shared by the batch
+  int a_batched, b_batched;  // 0 where a matrix is shared by the batch
 };
 
 DEVICE TileOrder tile_order(const Args& args) {
@@ -39,21 +43,37 @@ DEVICE void produce(const Args& args, Ring<STAGES>& ring, u32 stages) {
   }
 }
 
-// Adds the bf16 values that are there.
-DEVICE void add_old(float (&sums)[TILE_N / 2], const Args& args, Tile tile, int consumer) {
-  int lane = threadIdx.x % 32;
-  int row = tile.row * TILE_M + consumer * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
-  int column = tile.column * TILE_N + lane % 4 * 2;
-  const bf16* old = args.old + tile.batch * args.old_batch;
+// Stores a consumer's 64 rows of a tile by way of shared memory.
+DEVICE void store_staged(const Args& args, const float (&sums)[TILE_N / 2], Staging& staging, int row,
+                         int column, int batch) {
+  constexpr int WIDTH = 128 / sizeof(OUT);  // columns of a piece
+#pragma unroll
+  for (int piece = 0; piece < TILE_N / WIDTH; ++piece) {
+    u32 to = staging.begin();
+    if (OUT_F32) {
+      write_f32(to, sums + piece * WIDTH / 2);
+    } else {
+      write_bf16(to, sums + piece * WIDTH / 2);
+    }
+    staging.end<ACCUMULATE>(&args.c, column + piece * WIDTH, row, batch);
+  }
+}
+
+// Stores them element by element.
+DEVICE void store_directly(const Args& args, const float (&sums)[TILE_N / 2], int row, int column,
+                           int batch) {
+  row += fragment_row();
+  column += fragment_column();
 #pragma unroll
   for (int i = 0; i < TILE_N / 2; ++i) {
     int r = row + i % 4 / 2 * 8, c = column + i / 4 * 8 + i % 2;
-    if (r < args.m && c < args.n) sums[i] += to_f32(old[r * args.old_row + c]);
+    if (r >= args.m || c >= args.n) continue;
+    OUT* to = args.out + ((long long)batch * args.m + r) * args.n + c;
+    round_to(ACCUMULATE ? to_f32(*to) + sums[i] : sums[i], *to);
   }
 }
 
 DEVICE void consume(const Args& args, Ring<STAGES>& ring, u32 stages, u32 buffers, int consumer) {
-  constexpr int WIDTH = OUT_F32 ? 32 : 64;  // columns of a piece
   TileOrder order = tile_order(args);
   Staging staging = {buffers + consumer * 2 * PIECE, 1 + consumer};
   Cursor<STAGES> at;
@@ -61,17 +81,11 @@ DEVICE void consume(const Args& args, Ring<STAGES>& ring, u32 stages, u32 buffer
     Tile tile = order.at(i);
     float sums[TILE_N / 2];
     multiply_tiles<A, B>(sums, ring, at, stages, 64 * consumer, args.k);
-    if (ACCUMULATE && !OUT_F32) add_old(sums, args, tile, consumer);
-#pragma unroll
-    for (int piece = 0; piece < TILE_N / WIDTH; ++piece) {
-      u32 to = staging.begin();
-      if (OUT_F32) {
-        write_f32(to, sums + piece * WIDTH / 2);
-      } else {
-        write_bf16(to, sums + piece * WIDTH / 2);
-      }
-      staging.end<ACCUMULATE && OUT_F32>(&args.c, tile.column * TILE_N + piece * WIDTH,
-                                         tile.row * TILE_M + consumer * 64, tile.batch);
+    int row = tile.row * TILE_M + 64 * consumer, column = tile.column * TILE_N;
+    if (STAGED) {
+      store_staged(args, sums, staging, row, column, tile.batch);
+    } else {
+      store_directly(args, sums, row, column, tile.batch);
     }
   }
   staging.finish();

@@ -5,10 +5,6 @@
 
 namespace tma {
 
-DEVICE void prefetch(const TensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 // The box at (x, y, z) to shared `to`; its bytes count at `bar`.
 DEVICE void load(u32 to, const TensorMap* map, u32 bar, int x, int y, int z) {
   asm volatile(

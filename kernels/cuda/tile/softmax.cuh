@@ -2,10 +2,7 @@
 // come. Of each thread's two rows, 8 apart, four neighbouring lanes hold the columns.
 #pragma once
 #include "ptx/math.cuh"
-
-// This thread's first row of a warpgroup's 64, and first column.
-DEVICE int fragment_row() { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4; }
-DEVICE int fragment_column() { return threadIdx.x % 4 * 2; }
+#include "tile/fragment.cuh"
 
 DEVICE float row_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
@@ -17,14 +14,13 @@ DEVICE float row_sum(float x) {
   return x + __shfl_xor_sync(~0u, x, 2);
 }
 
-// Columns from `end` of the first row, and one more of each row below, do not count: they become
-// `masked`.
+// Columns from `end` on do not count, or from `end_below` on in this thread's second row.
 template <int COUNT>
-DEVICE void mask_columns(float (&s)[COUNT], int end, int end_below, float masked) {
+DEVICE void mask_columns(float (&s)[COUNT], int end, int end_below) {
   int column = fragment_column();
 #pragma unroll
   for (int i = 0; i < COUNT; ++i)
-    if (column + i / 4 * 8 + i % 2 >= (i % 4 < 2 ? end : end_below)) s[i] = masked;
+    if (column + i / 4 * 8 + i % 2 >= (i % 4 < 2 ? end : end_below)) s[i] = NEG_INF;
 }
 
 struct RowStats {

@@ -15,6 +15,7 @@
 //! | [`compile`] | texts, variants, the compiler, the cache on disk |
 
 pub mod adamw;
+pub mod attention;
 pub mod compile;
 pub mod context;
 pub mod convert;
@@ -25,12 +26,15 @@ pub mod embedding;
 mod error;
 pub mod event;
 mod float;
+pub mod gemm;
 mod grid;
 pub mod launch;
 pub mod loss;
 pub mod merge_attention;
+pub mod mlp_swiglu;
 pub mod module;
 pub mod norm;
+mod operand;
 mod pinned;
 pub mod plain_attention;
 pub mod plain_gemm;
@@ -43,6 +47,7 @@ pub mod softmax;
 pub mod stream;
 pub mod strided;
 pub mod swiglu;
+mod table;
 pub mod tensor_map;
 mod tensors;
 pub mod unary;

@@ -49,6 +49,11 @@ impl TensorMap {
     /// No tensor: for places in a kernel's list that it does not look at.
     pub const NONE: Self = Self([0; 16]);
 
+    /// Its bytes as words, for tables in GPU memory.
+    pub(super) fn words(&self) -> [u64; 16] {
+        self.0
+    }
+
     /// A tensor of `extents` elements, innermost first, at `address`; `strides` are the bytes between
     /// neighbours along all dimensions but the innermost, `tile` the elements that one copy moves. What lies
     /// outside is read as zero and not written.

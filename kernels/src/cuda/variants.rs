@@ -2,19 +2,23 @@
 
 use super::compile::Variant;
 use super::{
-    adamw, convert, elementwise, embedding, loss, merge_attention, norm, plain_attention,
-    plain_gemm, random, reduce, rope, softmax, strided, swiglu, unary, vocabulary,
+    adamw, attention, convert, elementwise, embedding, gemm, loss, merge_attention, mlp_swiglu,
+    norm, plain_attention, plain_gemm, random, reduce, rope, softmax, strided, swiglu, table,
+    unary, vocabulary,
 };
 
 /// Every variant that operations launch, for warming the cache and for the static gates.
 pub fn variants() -> Vec<Variant> {
-    let launchers: [fn() -> Vec<Variant>; 17] = [
+    let launchers: [fn() -> Vec<Variant>; 21] = [
         adamw::variants,
+        attention::variants,
         convert::variants,
         elementwise::variants,
         embedding::variants,
+        gemm::variants,
         loss::variants,
         merge_attention::variants,
+        mlp_swiglu::variants,
         norm::variants,
         plain_attention::variants,
         plain_gemm::variants,
@@ -24,6 +28,7 @@ pub fn variants() -> Vec<Variant> {
         softmax::variants,
         strided::variants,
         swiglu::variants,
+        table::variants,
         unary::variants,
         vocabulary::variants,
     ];

@@ -16,8 +16,6 @@ pub const THREADS_PER_BLOCK: u32 = 1024;
 pub const THREADS_PER_MULTIPROCESSOR: u32 = 2048;
 /// Blocks of a multiprocessor at most.
 pub const BLOCKS_PER_MULTIPROCESSOR: u32 = 32;
-/// Multiprocessors.
-pub const MULTIPROCESSORS: u32 = 132;
 /// Bytes of shared memory of a block without asking for more.
 pub const SHARED_PER_BLOCK: usize = 48 << 10;
 /// Bytes of shared memory of a block that asks for them.
@@ -38,6 +36,11 @@ pub const MOST_BLOCK: [u32; 3] = [1024, 1024, 64];
 pub const MOST_GRID: [u32; 3] = [0x7FFF_FFFF, 65535, 65535];
 /// Stream priorities, the lowest and the highest.
 pub const PRIORITIES: (c_int, c_int) = (0, -5);
+
+/// Multiprocessors.
+pub fn multiprocessors() -> u32 {
+    settings::with(|s| s.multiprocessors) as u32
+}
 
 /// An attribute of a device; 0 for what it does not have.
 pub fn attribute(attribute: CUdevice_attribute, device: usize) -> c_int {
@@ -61,7 +64,7 @@ pub fn attribute(attribute: CUdevice_attribute, device: usize) -> c_int {
         CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH => 6016,
         CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE => 60 << 20,
         CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT | CU_DEVICE_ATTRIBUTE_SURFACE_ALIGNMENT => 512,
-        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT => MULTIPROCESSORS as c_int,
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT => multiprocessors() as c_int,
         CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR => THREADS_PER_MULTIPROCESSOR as c_int,
         CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR => BLOCKS_PER_MULTIPROCESSOR as c_int,
         CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT => 3,

@@ -15,6 +15,9 @@ use slimpipe_mock_protocol::{
 /// Environment variables are called `SLIMPIPE_MOCK_CUDA_DEVICES` and so on.
 const PREFIX: &str = "SLIMPIPE_MOCK_CUDA";
 
+/// Multiprocessors of an H200.
+const MULTIPROCESSORS: usize = 132;
+
 /// The most devices there can be.
 pub const MOST_DEVICES: usize = 16;
 
@@ -25,6 +28,9 @@ pub struct Settings {
     pub devices: usize,
     /// Compute capability, as major and minor.
     pub capability: (i32, i32),
+    /// Multiprocessors of each device. Few of them have kernels whose blocks stay take several turns
+    /// on small problems.
+    pub multiprocessors: usize,
     /// Bytes of memory of each device.
     pub memory: usize,
     /// The driver's version, as `cuDriverGetVersion` tells it.
@@ -48,6 +54,7 @@ impl Default for Settings {
         Settings {
             devices: 4,
             capability: (9, 0),
+            multiprocessors: MULTIPROCESSORS,
             memory: 8 << 30,
             driver_version: 13000,
             order: Order::Eager,
@@ -62,9 +69,10 @@ impl Default for Settings {
 
 impl Settings {
     /// Names of all settings.
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "devices",
         "capability",
+        "multiprocessors",
         "memory",
         "driver_version",
         "order",
@@ -87,6 +95,7 @@ impl Settings {
                     .ok_or_else(|| format!("capability = {value:?}: expected 9.0 or the like"))?;
                 self.capability = (read(name, major)?, read(name, minor)?);
             }
+            "multiprocessors" => self.multiprocessors = read(name, value)?,
             "memory" => self.memory = read_bytes(name, value)?,
             "driver_version" => self.driver_version = read(name, value)?,
             "order" => self.order = read(name, value)?,

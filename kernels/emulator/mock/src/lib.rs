@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `devices` | how many there are; 4 |
 //! | `capability` | compute capability; `9.0` |
+//! | `multiprocessors` | of each device; 132, or few so that kernels whose blocks stay take several turns on small problems |
 //! | `memory` | bytes of each device, as `8G` |
 //! | `driver_version` | `13000` |
 //! | `order` | when operations on streams begin: `eager`, `random:SEED:MICROSECONDS` (after a delay), `late:MILLISECONDS` (when somebody waits for them, or that much later) |

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use libloading::Library;
 
+use super::Variant;
 use super::locate::{self, Wanted};
-use super::{Source, Variant};
 use crate::cuda::error::{CudaError, Result};
 use crate::cuda::{Version, driver};
 
@@ -156,11 +156,11 @@ impl Compiler {
     /// # Errors
     /// The text is wrong, or includes what is not embedded.
     pub fn compile(&self, variant: &Variant) -> Result<Compiled> {
-        let Source { name, text } = variant.source;
+        let (name, text) = (variant.source.name, variant.source.text());
         let headers = variant.source.headers()?;
         let (text, name) = (c_string(text), c_string(name));
         let header_texts: Vec<CString> =
-            headers.iter().map(|header| c_string(header.text)).collect();
+            headers.iter().map(|header| c_string(header.text())).collect();
         let header_names: Vec<CString> =
             headers.iter().map(|header| c_string(header.name)).collect();
         let (texts, names) = (pointers(&header_texts), pointers(&header_names));

@@ -1,4 +1,9 @@
 //! Kernel texts, embedded in the program.
+//!
+//! For those who write kernels: texts of the folder that `SLIMPIPE_KERNEL_SOURCES` names are taken in place of
+//! embedded ones, so that a change takes effect without a build.
+
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -28,32 +33,60 @@ pub(in crate::cuda) use source;
 
 /// What sources and headers may include, by the name they use: the path below `kernels/cuda`.
 pub const HEADERS: &[Source] = &[
+    source!("ptx/barrier.cuh"),
     source!("ptx/bf16.cuh"),
+    source!("ptx/fence.cuh"),
     source!("ptx/math.cuh"),
+    source!("ptx/matrix.cuh"),
+    source!("ptx/mbarrier.cuh"),
+    source!("ptx/registers.cuh"),
+    source!("ptx/tma.cuh"),
     source!("ptx/types.cuh"),
+    source!("ptx/wgmma.cuh"),
     source!("tile/attention_merge.cuh"),
+    source!("tile/chunks.cuh"),
     source!("tile/column_sums.cuh"),
     source!("tile/float.cuh"),
+    source!("tile/fragment.cuh"),
     source!("tile/grid.cuh"),
+    source!("tile/head_rows.cuh"),
     source!("tile/labels.cuh"),
     source!("tile/math.cuh"),
     source!("tile/pack.cuh"),
+    source!("tile/panels.cuh"),
     source!("tile/plain_attention.cuh"),
+    source!("tile/product.cuh"),
+    source!("tile/ring.cuh"),
     source!("tile/row.cuh"),
+    source!("tile/softmax.cuh"),
+    source!("tile/staging.cuh"),
     source!("tile/sum_exp.cuh"),
     source!("tile/tensors.cuh"),
+    source!("tile/tile_order.cuh"),
     source!("tile/walk.cuh"),
     source!("tile/walk_packs.cuh"),
 ];
 
 impl Source {
+    /// The text to compile: that of the file of its name in `SLIMPIPE_KERNEL_SOURCES`, or the embedded one.
+    pub fn text(&self) -> &'static str {
+        let folder =
+            std::env::var_os("SLIMPIPE_KERNEL_SOURCES").filter(|folder| !folder.is_empty());
+        let file = folder.map(|folder| PathBuf::from(folder).join(self.name));
+        match file.and_then(|file| std::fs::read_to_string(file).ok()) {
+            // As often as someone who writes kernels compiles them.
+            Some(text) => text.leak(),
+            None => self.text,
+        }
+    }
+
     /// The headers it includes, directly or through others, each once.
     ///
     /// # Errors
     /// One of them is not embedded.
     pub fn headers(&self) -> Result<Vec<&'static Source>> {
         let mut found: Vec<&'static Source> = Vec::new();
-        let mut unread = vec![(self.name, self.text)];
+        let mut unread = vec![(self.name, self.text())];
         while let Some((name, text)) = unread.pop() {
             for wanted in includes(text) {
                 let header = HEADERS.iter().find(|header| header.name == wanted);
@@ -63,7 +96,7 @@ impl Source {
                 })?;
                 if !found.iter().any(|other| other.name == header.name) {
                     found.push(header);
-                    unread.push((header.name, header.text));
+                    unread.push((header.name, header.text()));
                 }
             }
         }
@@ -74,8 +107,8 @@ impl Source {
     /// Adds its text and its headers' to a hash.
     pub(super) fn hash(&self, hash: &mut Sha256) -> Result<()> {
         let headers = self.headers()?;
-        for Self { name, text } in std::iter::once(self).chain(headers) {
-            for part in [name, text] {
+        for source in std::iter::once(self).chain(headers) {
+            for part in [source.name, source.text()] {
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part);
             }

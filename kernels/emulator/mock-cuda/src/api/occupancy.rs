@@ -41,7 +41,7 @@ unsafe fn potential(
     // SAFETY: promised by the caller.
     unsafe {
         put(threads, best as c_int)?;
-        put(blocks, (filled / best * facts::MULTIPROCESSORS) as c_int)
+        put(blocks, (filled / best * facts::multiprocessors()) as c_int)
     }
 }
 
@@ -111,6 +111,6 @@ driver_functions! {
         let per_multiprocessor = function.occupancy(threads, config.sharedMemBytes as usize);
         let size = cluster(config)?.or(function.kernel.cluster()).unwrap_or([1; 3]);
         let size = size.iter().product::<u32>().max(1);
-        put(clusters, (per_multiprocessor * facts::MULTIPROCESSORS / size) as c_int)
+        put(clusters, (per_multiprocessor * facts::multiprocessors() / size) as c_int)
     }
 }

@@ -1,0 +1,9 @@
+//! Tensor-core kernels, executed by the emulator behind the mock driver under three schedules each: results
+//! beside f64 references, and equal bit for bit whatever the schedule. Without NVRTC these tests say so and end.
+
+mod attention;
+mod gemm;
+mod gpu;
+mod mlp_swiglu;
+mod mutations;
+mod reference;
