@@ -1,8 +1,10 @@
 //! Contexts: one per device, shared by all who retain it.
 
+mod current;
+mod primary;
+
 use std::{
     borrow::Cow,
-    cell::RefCell,
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
@@ -18,9 +20,12 @@ use slimpipe_mock_protocol::handles::Handles;
 use crate::{
     fault::Fault,
     memory,
-    settings::{self, MOST_DEVICES},
+    settings::MOST_DEVICES,
     stream::{Body, Kind, Moment, Stream},
 };
+
+pub use current::{current, peek_current, pop_current, push_current, set_current};
+pub use primary::{active, release, reset, retain};
 
 /// Streams by handle, except the default ones, whose handles are small numbers.
 pub static STREAMS: Handles<Stream> = Handles::new();
@@ -205,62 +210,6 @@ impl Context {
     }
 }
 
-/// A device's primary context and how often it was retained.
-#[derive(Default)]
-struct Primary {
-    retained: u32,
-    context: Option<Arc<Context>>,
-}
-
-static PRIMARIES: [Mutex<Primary>; MOST_DEVICES] =
-    [const { Mutex::new(Primary { retained: 0, context: None }) }; MOST_DEVICES];
-
-fn primary(device: usize) -> MutexGuard<'static, Primary> {
-    PRIMARIES[device].lock().unwrap_or_else(|e| e.into_inner())
-}
-
-/// Retains a device's primary context, creating it if nobody has.
-pub fn retain(device: usize) -> Arc<Context> {
-    let mut primary = primary(device);
-    primary.retained += 1;
-    primary.context.get_or_insert_with(|| Context::new(device)).clone()
-}
-
-/// Releases a device's primary context; the last release destroys it.
-///
-/// # Errors
-/// A context that was not retained.
-pub fn release(device: usize) -> Result<(), CUresult> {
-    let mut primary = primary(device);
-    if primary.retained == 0 {
-        return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
-    }
-    primary.retained -= 1;
-    if primary.retained == 0
-        && let Some(context) = primary.context.take()
-    {
-        context.destroy();
-    }
-    Ok(())
-}
-
-/// Destroys a device's primary context whoever retained it.
-pub fn reset(device: usize) {
-    let context = {
-        let mut primary = primary(device);
-        primary.retained = 0;
-        primary.context.take()
-    };
-    if let Some(context) = context {
-        context.destroy();
-    }
-}
-
-/// A device's primary context, if somebody retains it.
-pub fn active(device: usize) -> Option<Arc<Context>> {
-    primary(device).context.clone()
-}
-
 /// What went wrong first since it was last forgotten, on any device.
 static FIRST_FAULT: Mutex<String> = Mutex::new(String::new());
 
@@ -273,46 +222,4 @@ pub fn first_fault() -> String {
 pub fn forget_faults() {
     (0..MOST_DEVICES).filter_map(active).for_each(|context| context.heal());
     FIRST_FAULT.lock().unwrap_or_else(|e| e.into_inner()).clear();
-}
-
-thread_local! {
-    /// The contexts that this thread has pushed; the last is current.
-    static CURRENT: RefCell<Vec<Option<Arc<Context>>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Makes a context, or none, current on this thread in place of the one that is.
-pub fn set_current(context: Option<Arc<Context>>) {
-    CURRENT.with_borrow_mut(|stack| {
-        stack.pop();
-        stack.push(context);
-    });
-}
-
-/// Makes a context current on this thread until it is popped.
-pub fn push_current(context: Arc<Context>) {
-    CURRENT.with_borrow_mut(|stack| stack.push(Some(context)));
-}
-
-/// Undoes the last push.
-pub fn pop_current() -> Option<Arc<Context>> {
-    CURRENT.with_borrow_mut(|stack| stack.pop().flatten())
-}
-
-/// The context that is current on this thread, failed or not.
-pub fn peek_current() -> Option<Arc<Context>> {
-    CURRENT.with_borrow(|stack| stack.last().cloned().flatten())
-}
-
-/// The context that is current on this thread, fit for work.
-///
-/// # Errors
-/// No context, one that was destroyed, or one that has failed.
-pub fn current() -> Result<Arc<Context>, CUresult> {
-    settings::check().map_err(|_| CUresult::CUDA_ERROR_NOT_INITIALIZED)?;
-    let context = peek_current().ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)?;
-    if context.is_destroyed() {
-        return Err(CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED);
-    }
-    context.check()?;
-    Ok(context)
 }
