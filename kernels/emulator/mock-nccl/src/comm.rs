@@ -107,8 +107,11 @@ impl Comm {
 
     /// Notes an asynchronous error. The first one stays.
     pub fn fail(&self, failure: Failure) {
-        eprintln!("mock NCCL: {}: {}", self.title(), failure.text);
-        self.lock().failure.get_or_insert(failure);
+        let mut state = self.lock();
+        if state.failure.is_none() {
+            eprintln!("mock NCCL: {}: {}", self.title(), failure.text);
+            state.failure = Some(failure);
+        }
     }
 
     /// Who this is, for messages to people.
