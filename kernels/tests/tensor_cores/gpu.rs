@@ -1,4 +1,4 @@
-//! A mock GPU for tests, its memory, and the schedules under which kernels run.
+//! A mock GPU for tests (or the machine's), its memory, and the schedules under which kernels run.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -14,7 +14,8 @@ use slimpipe_mock::Library;
 pub const SCHEDULES: [&str; 3] = ["eager", "random:11", "latest:5"];
 
 pub struct Gpu {
-    mock: &'static Library,
+    /// None on a real GPU, which has no schedules to choose from.
+    mock: Option<&'static Library>,
     pub stream: Stream,
     alone: Mutex<()>,
 }
@@ -27,11 +28,13 @@ pub fn gpu() -> Option<&'static Gpu> {
             eprintln!("skipped: no NVRTC here ({why}); scripts/nvrtc.sh fetches it");
             return None;
         }
-        let mock = slimpipe_mock::driver();
-        ImageKind::Ptx.choose();
-        // So few that blocks which stay compute several tiles of small problems.
-        mock.set("multiprocessors", 3);
-        mock.set("threads", std::thread::available_parallelism().map_or(1, usize::from));
+        let mock = slimpipe_mock::driver_unless_real();
+        if let Some(mock) = mock {
+            ImageKind::Ptx.choose();
+            // So few that blocks which stay compute several tiles of small problems.
+            mock.set("multiprocessors", 3);
+            mock.set("threads", std::thread::available_parallelism().map_or(1, usize::from));
+        }
         let context = Context::of(0).unwrap();
         let stream = Stream::new(context, Priority::Normal).unwrap();
         Some(Gpu { mock, stream, alone: Mutex::new(()) })
@@ -43,8 +46,9 @@ impl Gpu {
     /// What `run` gives, which must be the same under each schedule, bit for bit.
     pub fn under_every_schedule<T: PartialEq + Debug>(&self, run: impl Fn() -> T) -> T {
         let _alone = self.lock();
+        let Some(mock) = self.mock else { return run() };
         let mut results = SCHEDULES.map(|schedule| {
-            self.mock.set("policy", schedule);
+            mock.set("policy", schedule);
             (schedule, run())
         });
         let (first, others) = results.split_first_mut().unwrap();
@@ -59,10 +63,15 @@ impl Gpu {
         self.alone.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Whether it is the emulator's, on which bugs may be planted.
+    pub fn is_mock(&self) -> bool {
+        self.mock.is_some()
+    }
+
     /// Waits for the stream; a fault of the emulator is told.
     pub fn wait(&self) {
         if let Err(error) = self.stream.synchronize() {
-            panic!("{error}: {}", self.mock.fault().unwrap_or_default());
+            panic!("{error}: {}", self.mock.and_then(Library::fault).unwrap_or_default());
         }
     }
 

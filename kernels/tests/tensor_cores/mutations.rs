@@ -453,7 +453,10 @@ fn caught(folder: &Path, mutant: &Mutant) -> Result<&'static str, String> {
 
 #[test]
 fn every_planted_bug_is_caught() {
-    if gpu().is_none() || std::env::var_os("SLIMPIPE_KERNEL_SOURCES").is_some() {
+    // A planted bug may hang a GPU.
+    if gpu().is_none_or(|gpu| !gpu.is_mock())
+        || std::env::var_os("SLIMPIPE_KERNEL_SOURCES").is_some()
+    {
         return;
     }
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

@@ -1,6 +1,7 @@
 //! `slimpipe bench`: figures anyone can measure again. Each prints one JSON line.
 
 mod bubble;
+mod kernels;
 mod memory;
 mod meter;
 mod reach;
@@ -20,6 +21,8 @@ pub enum Bench {
     Train(train::Args),
     /// The measured bubble of a pipeline against its formula.
     Bubble(bubble::Args),
+    /// The CUDA kernels on a GPU: times and rates, a line a case.
+    Kernels(kernels::Args),
     /// The longest context that trains under a memory limit, by schedule.
     Reach(reach::Args),
     /// Peak memory and speed with recompute and offload.
@@ -33,6 +36,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Train(args) => train::run(&args),
         Bench::Bubble(args) => bubble::run(&args),
+        Bench::Kernels(args) => kernels::run(&args),
         Bench::Reach(args) => reach::run(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Simulate(args) => simulate::run(&args),

@@ -77,6 +77,13 @@ pub fn driver() -> &'static Library {
     DRIVER.get_or_init(|| open(CUDA, CUDA_SET, CUDA_GET))
 }
 
+/// The mock driver, opened if this is the first call; `None` if `SLIMPIPE_TEST_GPU` is `real`, for tests that can
+/// run on the machine's own GPU too.
+pub fn driver_unless_real() -> Option<&'static Library> {
+    let is_real = std::env::var_os("SLIMPIPE_TEST_GPU").is_some_and(|gpu| gpu == "real");
+    (!is_real).then(driver)
+}
+
 /// The mock NCCL, which works on streams of the mock driver. Opens both if this is the first call.
 ///
 /// # Panics

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Checks and measures on a real GPU, on a machine that has neither Rust nor a network.
+#
+#   scripts/gpu_check.sh pack      where the code is built: puts what the other machine needs into carry/, which git ignores
+#   scripts/gpu_check.sh [PART..]  there: runs all parts, or those named; results go to $OUT or carry/out
+#
+# Parts: facts kernels sanitizer bench. Each runs alone. At the end come a table and a line of JSON;
+# the exit code is 1 if a part failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+here=carry
+out=${OUT:-$here/out}
+limit=${SLIMPIPE_GPU_CHECK_SECONDS:-150} # for each part, so that all fit in ten minutes
+
+pack() {
+  set -e
+  rm -rf "$here" && mkdir -p "$here/tests"
+  cargo build --release
+  cp target/release/slimpipe "$here/"
+  # Test executables that can run on a GPU, as cargo names them.
+  cargo test --release -p slimpipe-kernels --no-run --message-format=json 2>/dev/null |
+    python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] in sys.argv[1:]:
+        print(message["target"]["name"], message["executable"])' tensor_cores launchers |
+    while read -r name path; do cp "$path" "$here/tests/$name"; done
+  strip "$here/slimpipe" "$here"/tests/*
+  du -sh "$here"
+}
+
+facts() { "$here/slimpipe" doctor && nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv; }
+
+# The bodies that CI runs on the emulator, on the GPU.
+kernels() {
+  local failed=0
+  for test in "$here"/tests/*; do
+    SLIMPIPE_TEST_GPU=real "$test" --test-threads=1 || failed=1
+  done
+  return $failed
+}
+
+sanitizer() {
+  local tool
+  tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
+  if [ -z "$tool" ]; then
+    echo "no compute-sanitizer on this machine"
+    return 77
+  fi
+  for test in "$here"/tests/*; do
+    SLIMPIPE_TEST_GPU=real "$tool" --error-exitcode 9 "$test" --test-threads=1 attention gemm || return 1
+  done
+}
+
+bench() {
+  "$here/slimpipe" bench kernels | tee "$out/kernels.jsonl" &&
+    python3 scripts/gpu_torch.py "$out/kernels.jsonl" | tee "$out/torch.txt"
+}
+
+if [ "${1:-}" = pack ]; then
+  pack
+  exit
+fi
+test -x "$here/slimpipe" || { echo "no $here/slimpipe: run scripts/gpu_check.sh pack where the code is built"; exit 2; }
+mkdir -p "$out"
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(facts kernels sanitizer bench)
+results=()
+failed=0
+export -f facts kernels sanitizer bench
+export here out
+for part in "${parts[@]}"; do
+  printf '\n== %s\n' "$part"
+  start=$SECONDS
+  timeout "$limit" bash -c "set -o pipefail; $part" > >(tee "$out/$part.log") 2>&1
+  code=$?
+  case $code in 0) state=passed ;; 77) state=skipped ;; 124) state="ran out of $limit s" ;; *) state=failed ;; esac
+  [ "$code" = 0 ] || [ "$code" = 77 ] || failed=1
+  results+=("$part|$state|$((SECONDS - start))")
+done
+printf '\n%-12s %-24s %s\n' part result seconds
+json=""
+for line in "${results[@]}"; do
+  IFS='|' read -r part state seconds <<<"$line"
+  printf '%-12s %-24s %s\n' "$part" "$state" "$seconds"
+  json+="${json:+,}\"$part\":{\"result\":\"$state\",\"seconds\":$seconds}"
+done
+echo "{$json}" | tee "$out/summary.json"
+exit $failed
