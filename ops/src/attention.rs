@@ -3,10 +3,14 @@
 use std::ops::Range;
 
 use slimpipe_kernels::cpu::attention::{self as kernel, Rows, RowsMut, Shape};
+use slimpipe_kernels::cuda::elementwise::accumulate;
+use slimpipe_kernels::cuda::plain_attention as gpu_kernel;
+use slimpipe_kernels::cuda::{Float, merge_attention, strided::View};
 use slimpipe_runtime::{DType, Element, RawTensor, Result, team};
 
 use crate::copy::contiguous;
 use crate::dispatch::{float, mismatch, same_dtype, same_shape, with_float};
+use crate::gpu::{Gpu, Place};
 use crate::runs::for_blocks;
 
 /// Keys and values of consecutive positions, each [len, kv_heads, head_dim]. They are read in place,
@@ -52,7 +56,22 @@ impl<'a> GradRows<'a> {
         const OP: &str = "add_kv_gradients";
         for (sum, part) in [(&mut self.grad.dk, dk), (&mut self.grad.dv, dv)] {
             expect_rows(OP, sum, part, &self.rows)?;
-            let (part, width) = (part.slice::<f32>(OP)?, row_width(sum));
+            let width = row_width(sum);
+            match Place::of(OP, sum.device().join(part.device()))? {
+                Place::Meta => continue,
+                Place::Cpu => {}
+                Place::Gpu(gpu) => {
+                    let to = gpu.rows(sum, self.rows.start)?;
+                    let from = View { at: gpu.read(part)?, strides: &[1] };
+                    let extents = [part.elem_count()];
+                    // SAFETY: tensors on the GPU; the rows lie in the accumulator, checked above.
+                    unsafe {
+                        accumulate(gpu.stream(), Float::F32, &extents, from, Float::F32, to)?;
+                    }
+                    continue;
+                }
+            }
+            let part = part.slice::<f32>(OP)?;
             let sum = &mut sum.slice_mut::<f32>(OP)?[self.rows.start * width..][..part.len()];
             for_blocks(sum, |start, sum| {
                 sum.iter_mut().zip(&part[start..]).for_each(|(sum, part)| *sum += part);
@@ -198,8 +217,18 @@ pub fn merge(
         let what = format!("log-sum-exp of shape {}, expected [{heads}, {rows}]", lse.shape());
         return Err(mismatch(OP, what));
     }
-    if out.is_meta() {
-        return Ok(());
+    match Place::of(OP, out.device().join(part.device()))? {
+        Place::Meta => return Ok(()),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, sizes) =
+                (gpu.stream(), gpu.float(out.dtype())?, (heads, head_dim, rows));
+            let (part, part_lse) = (gpu.read(part)?, gpu.read(part_lse)?);
+            let (out, lse) = (gpu.write(out)?, gpu.write(lse)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { merge_attention::merge(stream, dtype, sizes, out, lse, part, part_lse)? };
+            return Ok(());
+        }
     }
     with_float!(OP, out.dtype(), T => {
         let (part, part_lse) = (part.slice::<T>(OP)?, part_lse.slice(OP)?);
@@ -225,8 +254,19 @@ fn attend_into(
     lse: &mut RawTensor,
     merge: bool,
 ) -> Result<()> {
-    if q.is_meta() || out.is_meta() {
-        return Ok(());
+    match Place::of(OP, q.device().join(out.device()))? {
+        Place::Meta => return Ok(()),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype) = (gpu.stream(), gpu.float(q.dtype())?);
+            let (from, chunks) = (gpu_rows(&gpu, q)?, gpu_chunks(&gpu, chunks)?);
+            let stride = shape.heads * shape.head_dim;
+            let to = gpu_kernel::Rows { at: gpu.write(out)?, stride };
+            let lse = gpu.write(lse)?;
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { gpu_kernel::forward(stream, dtype, &shape, from, &chunks, to, lse, merge)? };
+            return Ok(());
+        }
     }
     with_float!(OP, q.dtype(), T => {
         let chunks = kernel_chunks::<T>(OP, chunks)?;
@@ -243,6 +283,22 @@ fn kernel_chunks<'a, T: Element>(
 ) -> Result<Vec<kernel::Chunk<'a, T>>> {
     let chunk = |&Chunk { k, v, start }: &Chunk<'a>| {
         Ok(kernel::Chunk { k: rows(op, k)?, v: rows(op, v)?, len: k.dims()[0], start })
+    };
+    chunks.iter().map(chunk).collect()
+}
+
+fn gpu_rows(gpu: &Gpu, x: &RawTensor) -> Result<gpu_kernel::Rows> {
+    match row_stride(x) {
+        Some(stride) => Ok(gpu_kernel::Rows { at: gpu.view(x)?.at, stride }),
+        // The error of a tensor that is not contiguous says what to do.
+        None => Ok(gpu_kernel::Rows { at: gpu.read(x)?, stride: 0 }),
+    }
+}
+
+fn gpu_chunks(gpu: &Gpu, chunks: &[Chunk<'_>]) -> Result<Vec<gpu_kernel::Chunk>> {
+    let chunk = |&Chunk { k, v, start }: &Chunk<'_>| {
+        let (len, k, v) = (k.dims()[0], gpu_rows(gpu, k)?, gpu_rows(gpu, v)?);
+        Ok(gpu_kernel::Chunk { k, v, len, start })
     };
     chunks.iter().map(chunk).collect()
 }
@@ -282,8 +338,29 @@ pub fn attend_backward(
     }
     let (q, out, dout) = (dense_rows(q)?, dense_rows(out)?, dense_rows(dout)?);
     let mut dq = RawTensor::empty(*q.shape(), q.dtype(), q.device(), OP)?;
-    if dq.is_meta() {
-        return Ok(dq);
+    match Place::of(OP, dq.device())? {
+        Place::Meta => return Ok(dq),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype) = (gpu.stream(), gpu.float(q.dtype())?);
+            let chunks = gpu_chunks(&gpu, chunks)?;
+            let mut sums = Vec::with_capacity(grads.len());
+            for GradRows { grad: ChunkGrad { dk, dv }, rows } in grads.iter_mut() {
+                let (dk, dv) = (gpu.rows(dk, rows.start)?, gpu.rows(dv, rows.start)?);
+                sums.push(gpu_kernel::ChunkGrad { dk, dv });
+            }
+            let rows = |x| gpu_rows(&gpu, x);
+            let (q, out, dout, lse) = (rows(&q)?, rows(&out)?, rows(&dout)?, gpu.read(lse)?);
+            let stride = shape.heads * shape.head_dim;
+            let to = gpu_kernel::Rows { at: gpu.write(&mut dq)?, stride };
+            // SAFETY: tensors of that many elements on the GPU; rows of accumulators lie in them, checked above.
+            unsafe {
+                gpu_kernel::backward(
+                    stream, dtype, &shape, q, out, lse, dout, &chunks, &sums, to, false,
+                )?;
+            }
+            return Ok(dq);
+        }
     }
     with_float!(OP, q.dtype(), T => {
         let chunks = kernel_chunks::<T>(OP, chunks)?;

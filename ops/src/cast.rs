@@ -2,10 +2,12 @@
 //! converts the gradient back.
 
 use slimpipe_kernels::cpu::convert as kernel;
+use slimpipe_kernels::cuda::convert::{self as gpu_kernel, Number};
 use slimpipe_runtime::{DType, RawTensor, Result, team};
 
 use crate::copy::{contiguous, copy_into};
 use crate::dispatch::{mismatch, with_any};
+use crate::gpu::Place;
 
 const OP: &str = "cast";
 
@@ -37,8 +39,16 @@ pub fn cast_into(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
         return Err(mismatch(OP, what));
     }
     let x = contiguous(x)?;
-    if x.is_meta() || out.is_meta() {
-        return Ok(());
+    match Place::of(OP, x.device().join(out.device()))? {
+        Place::Meta => return Ok(()),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (from, to) = (number(x.dtype()), number(out.dtype()));
+            let (source, target) = ((from, gpu.read(&x)?), (to, gpu.write(out)?));
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { gpu_kernel::cast(gpu.stream(), source, x.elem_count(), target)? };
+            return Ok(());
+        }
     }
     let team = team::current();
     match (x.dtype(), out.dtype()) {
@@ -52,4 +62,16 @@ pub fn cast_into(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn number(dtype: DType) -> Number {
+    match dtype {
+        DType::F32 => Number::F32,
+        DType::BF16 => Number::Bf16,
+        DType::F16 => Number::F16,
+        DType::I32 => Number::I32,
+        DType::U32 => Number::U32,
+        DType::I64 => Number::I64,
+        DType::U8 => Number::U8,
+    }
 }

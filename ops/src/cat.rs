@@ -1,10 +1,12 @@
 //! Concatenation along a dimension, and the backward of its inverse: `narrow` cuts a part out, its
 //! gradient is that part's amid zeros.
 
-use slimpipe_runtime::{RawTensor, Result, Shape};
+use slimpipe_kernels::cuda::strided::{self, View};
+use slimpipe_runtime::{Layout, RawTensor, Result, Shape};
 
 use crate::copy::contiguous;
 use crate::dispatch::{mismatch, same_dtype};
+use crate::gpu::{Gpu, Place};
 use crate::runs::for_rows;
 
 /// The tensors of `parts` behind one another along dimension `dim`; all other extents agree.
@@ -36,8 +38,18 @@ pub fn cat(parts: &[&RawTensor], dim: usize) -> Result<RawTensor> {
     }
     let mut out = RawTensor::empty(shape, first.dtype(), device, OP)?;
     let parts: Vec<RawTensor> = parts.iter().map(|part| contiguous(part)).collect::<Result<_>>()?;
-    if out.is_meta() {
-        return Ok(out);
+    match Place::of(OP, device)? {
+        Place::Meta => return Ok(out),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let mut start = 0;
+            for part in &parts {
+                let cut = out.layout().narrow(dim, start, part.dims()[dim])?;
+                write_cut(&gpu, part, &mut out, &cut)?;
+                start += part.dims()[dim];
+            }
+            return Ok(out);
+        }
     }
     // Bytes of one row of each part; rows run over the dimensions before `dim`.
     let inner = first.dtype().size() * shape.dims()[dim + 1..].iter().product::<usize>();
@@ -76,8 +88,14 @@ pub fn narrow_backward(
         ));
     }
     let grad = contiguous(grad)?;
-    if out.is_meta() {
-        return Ok(out);
+    match Place::of(OP, grad.device())? {
+        Place::Meta => return Ok(out),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            out.fill_zero()?;
+            write_cut(&gpu, &grad, &mut out, &cut)?;
+            return Ok(out);
+        }
     }
     let inner = grad.dtype().size() * shape.dims()[dim + 1..].iter().product::<usize>();
     let (before, width) = (start * inner, grad.dims()[dim] * inner);
@@ -88,4 +106,14 @@ pub fn narrow_backward(
         row[before + width..].fill(0);
     });
     Ok(out)
+}
+
+/// Copies `part` to where `cut`, a part of the layout of `out`, lies.
+fn write_cut(gpu: &Gpu, part: &RawTensor, out: &mut RawTensor, cut: &Layout) -> Result<()> {
+    let size = part.dtype().size();
+    let at = gpu.write(out)?.offset((cut.start() * size) as u64);
+    let to = View { at, strides: cut.strides() };
+    // SAFETY: tensors on the GPU; `cut` lies in `out`, which nobody else holds, and has the part's shape.
+    unsafe { strided::copy(gpu.stream(), size, part.dims(), gpu.view(part)?, to)? };
+    Ok(())
 }

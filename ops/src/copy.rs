@@ -1,8 +1,10 @@
 //! Moving elements into dense row-major order.
 
-use slimpipe_runtime::{Element, Error, RawTensor, Result, Shape, team};
+use slimpipe_kernels::cuda::strided;
+use slimpipe_runtime::{Element, Error, Layout, RawTensor, Result, Shape, team};
 
 use crate::dispatch::{same_dtype, with_any};
+use crate::gpu::Place;
 use crate::runs::{BLOCK, Runs, for_blocks};
 
 /// `x` itself if it is contiguous, else a contiguous copy.
@@ -49,10 +51,18 @@ pub fn copy_into(x: &RawTensor, out: &mut RawTensor) -> Result<()> {
         let what = format!("shape {} does not fill shape {}", x.shape(), out.shape());
         return Err(crate::dispatch::mismatch("copy", what));
     }
-    if x.is_meta() || out.is_meta() {
-        return Ok(());
+    match Place::of("copy", x.device().join(out.device()))? {
+        Place::Meta => Ok(()),
+        Place::Cpu => with_any!(x.dtype(), T => typed::<T>(x, out)),
+        Place::Gpu(gpu) => {
+            let dense = Layout::contiguous(*x.shape());
+            let to = strided::View { at: gpu.write(out)?, strides: dense.strides() };
+            let (size, from) = (x.dtype().size(), gpu.view(x)?);
+            // SAFETY: tensors on the GPU; `out` has as many elements and, nobody else holding it, is another.
+            unsafe { strided::copy(gpu.stream(), size, x.dims(), from, to)? };
+            Ok(())
+        }
     }
-    with_any!(x.dtype(), T => typed::<T>(x, out))
 }
 
 fn typed<T: Element>(x: &RawTensor, out: &mut RawTensor) -> Result<()> {

@@ -1,17 +1,20 @@
 //! Cross-entropy, on given logits and fused with the output layer.
 //!
 //! The loss of a row is log(sum(exp(z))) - z`[label]`, in nats; label -100 counts for nothing. Its
-//! gradient is softmax(z) - onehot(label).
+//! gradient is softmax(z) - onehot(label). On a GPU, where nobody waits to look at labels, one outside the
+//! vocabulary gives a loss of NaN instead of an error.
 //!
 //! [`head_loss_grad`] computes logits Z = X W^T a block of rows at a time and at once turns each
 //! block into its loss, its share of dX = G W and of dW += G^T X. So no more than one block of f32
 //! logits ever exists, and nothing is left to recompute in backward: dX is all that is saved.
 
 use slimpipe_kernels::cpu::loss as kernel;
-use slimpipe_runtime::{DType, RawTensor, Result, team};
+use slimpipe_kernels::cuda::{Float, loss as gpu_kernel, reduce};
+use slimpipe_runtime::{DType, Device, RawTensor, Result, team};
 
 use crate::copy::copy;
 use crate::dispatch::{mismatch, same_float};
+use crate::gpu::{Gpu, Place};
 use crate::matmul::matmul_into;
 
 /// Labels with this value are ignored (the PyTorch and Hugging Face convention).
@@ -37,7 +40,8 @@ fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Res
         let what = format!("{rows} rows need {rows} labels of dtype i64, got {shape} of {dtype}");
         return Err(mismatch(op, what));
     }
-    if labels.is_meta() { Ok(()) } else { check_labels(op, labels.slice(op)?, vocab) }
+    // On a GPU, where nobody waits to look at labels, one outside the vocabulary gives a loss of NaN.
+    if labels.device() == Device::Cpu { check_labels(op, labels.slice(op)?, vocab) } else { Ok(()) }
 }
 
 /// Refuses labels outside a vocabulary of `vocab` tokens.
@@ -107,6 +111,7 @@ fn head(
     // Everything is allocated and checked before the first gradient is written.
     let device = x.device().join(weight.device());
     let mut loss = RawTensor::empty((), DType::F32, device, OP)?;
+    let mut losses = RawTensor::empty(rows, DType::F32, device, OP)?;
     let block = block_rows(rows, vocab);
     let mut logits = RawTensor::empty((block, vocab), DType::F32, device, OP)?;
     let mut low = None;
@@ -116,48 +121,110 @@ fn head(
     if loss.is_meta() {
         return Ok(loss);
     }
+    let place = Place::of(OP, device)?;
     if let Some((dweight, true)) = &mut dweight
         && rows == 0
     {
         dweight.fill_zero()?;
     }
-    let team = team::current();
-    let labels = labels.slice::<i64>(OP)?;
     let transposed = weight.transpose(0, 1)?;
-    let mut losses = vec![0f32; block];
-    let mut total = 0f64;
     for start in (0..rows).step_by(block.max(1)) {
         let len = block.min(rows - start);
-        let (x, labels) = (x.narrow(0, start, len)?, &labels[start..start + len]);
-        let losses = &mut losses[..len];
+        let (x, labels) = (x.narrow(0, start, len)?, labels.narrow(0, start, len)?);
         shorten(&mut logits, len)?;
+        if let Some(low) = &mut low {
+            shorten(low, len)?;
+        }
         matmul_into(&x, &transposed, &mut logits, true)?;
-        let z = logits.slice_mut::<f32>(OP)?;
+        let gradient = dx.is_some().then_some(Gradient { scale, low: low.as_mut() });
+        losses.with_rows(start, len, |losses| {
+            block_losses(&place, &mut logits, &labels, losses, gradient)
+        })?;
         if let Some(dx) = &mut dx {
-            let gradient = match &mut low {
-                None => {
-                    kernel::cross_entropy_block(&team, z, labels, scale, losses);
-                    &logits
-                }
-                Some(low) => {
-                    shorten(low, len)?;
-                    let rounded = low.slice_mut(OP)?;
-                    kernel::cross_entropy_block_bf16(&team, z, labels, scale, losses, rounded);
-                    &*low
-                }
-            };
+            let gradient = low.as_ref().unwrap_or(&logits);
             dx.with_rows(start, len, |dx| matmul_into(gradient, weight, dx, true))?;
             if let Some((dweight, overwrite)) = &mut dweight {
                 let overwrite = *overwrite && start == 0;
                 matmul_into(&gradient.transpose(0, 1)?, &x, dweight, overwrite)?;
             }
-        } else {
-            kernel::cross_entropy_loss_block(&team, z, labels, losses);
         }
-        total += sum(losses);
     }
-    loss.slice_mut::<f32>(OP)?[0] = (total * f64::from(scale)) as f32;
+    add_up(&place, &losses, scale, &mut loss)?;
     Ok(loss)
+}
+
+/// The gradient of a block of logits, which replaces them, or goes to `low`, rounded.
+struct Gradient<'a> {
+    scale: f32,
+    low: Option<&'a mut RawTensor>,
+}
+
+/// The losses of a block of logits and, if asked for, their gradient.
+fn block_losses(
+    place: &Place,
+    logits: &mut RawTensor,
+    labels: &RawTensor,
+    losses: &mut RawTensor,
+    gradient: Option<Gradient<'_>>,
+) -> Result<()> {
+    const OP: &str = "head_loss";
+    if let Place::Gpu(gpu) = place {
+        return block_losses_on_gpu(gpu, logits, labels, losses, gradient);
+    }
+    let (team, labels) = (team::current(), labels.slice(OP)?);
+    let (z, losses) = (logits.slice_mut(OP)?, losses.slice_mut(OP)?);
+    match gradient {
+        None => kernel::cross_entropy_loss_block(&team, z, labels, losses),
+        Some(Gradient { scale, low: None }) => {
+            kernel::cross_entropy_block(&team, z, labels, scale, losses);
+        }
+        Some(Gradient { scale, low: Some(low) }) => {
+            let rounded = low.slice_mut(OP)?;
+            kernel::cross_entropy_block_bf16(&team, z, labels, scale, losses, rounded);
+        }
+    }
+    Ok(())
+}
+
+fn block_losses_on_gpu(
+    gpu: &Gpu,
+    logits: &mut RawTensor,
+    labels: &RawTensor,
+    losses: &mut RawTensor,
+    gradient: Option<Gradient<'_>>,
+) -> Result<()> {
+    let (stream, rows, vocab) = (gpu.stream(), logits.dims()[0], logits.dims()[1]);
+    let (z, labels, losses) = (gpu.write(logits)?, gpu.read(labels)?, gpu.write(losses)?);
+    let Some(Gradient { scale, low }) = gradient else {
+        // SAFETY: tensors of that many elements on the GPU.
+        unsafe {
+            gpu_kernel::cross_entropy_loss_block(stream, z, labels, rows, vocab, losses)?;
+        }
+        return Ok(());
+    };
+    let to = match low {
+        None => (Float::F32, z),
+        Some(low) => (gpu.float(low.dtype())?, gpu.write(low)?),
+    };
+    // SAFETY: as above.
+    unsafe {
+        gpu_kernel::cross_entropy_block(stream, z, labels, scale, rows, vocab, losses, to)?;
+    }
+    Ok(())
+}
+
+/// Writes the sum of `losses` times `scale` to the scalar `loss`.
+fn add_up(place: &Place, losses: &RawTensor, scale: f32, loss: &mut RawTensor) -> Result<()> {
+    const OP: &str = "head_loss";
+    if let Place::Gpu(gpu) = place {
+        let (from, to) = (gpu.read(losses)?, gpu.write(loss)?);
+        // SAFETY: tensors of that many elements on the GPU.
+        unsafe { reduce::sum_losses(gpu.stream(), from, losses.elem_count(), scale, to)? };
+        return Ok(());
+    }
+    let total: f64 = losses.slice::<f32>(OP)?.iter().map(|&loss| f64::from(loss)).sum();
+    loss.slice_mut::<f32>(OP)?[0] = (total * f64::from(scale)) as f32;
+    Ok(())
 }
 
 /// Uses only the first `rows` rows of a scratch matrix.
@@ -166,10 +233,6 @@ pub(crate) fn shorten(scratch: &mut RawTensor, rows: usize) -> Result<()> {
         *scratch = scratch.narrow(0, 0, rows)?;
     }
     Ok(())
-}
-
-fn sum(losses: &[f32]) -> f64 {
-    losses.iter().map(|&loss| f64::from(loss)).sum()
 }
 
 /// The sum of the losses of `logits` (f32, `[rows, vocab]`) against `labels` (i64, `[rows]`) times
@@ -194,15 +257,17 @@ pub fn cross_entropy(
     }
     check(OP, rows, vocab, labels)?;
     let mut gradient = copy(logits)?;
-    let mut loss = RawTensor::empty((), DType::F32, logits.device().join(labels.device()), OP)?;
+    let device = logits.device().join(labels.device());
+    let mut loss = RawTensor::empty((), DType::F32, device, OP)?;
+    let mut losses = RawTensor::empty(rows, DType::F32, device, OP)?;
     if loss.is_meta() {
         return Ok((loss, gradient));
     }
-    let mut losses = vec![0f32; rows];
+    let place = Place::of(OP, device)?;
     if rows > 0 {
-        let (z, labels) = (gradient.slice_mut(OP)?, labels.slice(OP)?);
-        kernel::cross_entropy_block(&team::current(), z, labels, scale, &mut losses);
+        let own = Some(Gradient { scale, low: None });
+        block_losses(&place, &mut gradient, labels, &mut losses, own)?;
     }
-    loss.slice_mut::<f32>(OP)?[0] = (sum(&losses) * f64::from(scale)) as f32;
+    add_up(&place, &losses, scale, &mut loss)?;
     Ok((loss, gradient))
 }

@@ -5,9 +5,12 @@
 //! add: g, g; subtract: g, -g; multiply: g b, g a; divide: g / b, -g a / b^2.
 
 use slimpipe_kernels::cpu::simd::Scalar;
+use slimpipe_kernels::cuda::elementwise::{self as gpu_kernel, Operation};
+use slimpipe_kernels::cuda::{Float, copy};
 use slimpipe_runtime::{DType, Element, Error, RawTensor, Result};
 
 use crate::dispatch::{float, same_dtype, same_float, same_shape, with_float};
+use crate::gpu::Place;
 use crate::runs::{Runs, for_blocks};
 
 /// An arithmetic operation on two operands.
@@ -49,10 +52,24 @@ pub fn binary(op: Binary, a: &RawTensor, b: &RawTensor) -> Result<RawTensor> {
         right: (*b.shape()).into(),
     })?;
     let mut out = RawTensor::empty(shape, dtype, a.device().join(b.device()), name)?;
-    if out.is_meta() {
+    let place = Place::of(name, out.device())?;
+    if let Place::Meta = place {
         return Ok(out);
     }
     let (a, b) = (a.broadcast_to(shape)?, b.broadcast_to(shape)?);
+    if let Place::Gpu(gpu) = place {
+        let operation = match op {
+            Binary::Add => Operation::Add,
+            Binary::Subtract => Operation::Subtract,
+            Binary::Multiply => Operation::Multiply,
+            Binary::Divide => Operation::Divide,
+        };
+        let (stream, dtype, c) = (gpu.stream(), gpu.float(dtype)?, gpu.write(&mut out)?);
+        let (x, y) = (gpu.view(&a)?, gpu.view(&b)?);
+        // SAFETY: tensors of that shape on the GPU.
+        unsafe { gpu_kernel::binary(stream, dtype, operation, shape.dims(), x, y, c)? };
+        return Ok(out);
+    }
     with_float!(name, dtype, T => match op {
         Binary::Add => zip::<T>(name, &a, &b, &mut out, |x, y| x + y),
         Binary::Subtract => zip::<T>(name, &a, &b, &mut out, |x, y| x - y),
@@ -96,7 +113,8 @@ fn zip<T: Scalar + Element>(
 /// Not a float tensor, out of memory.
 #[track_caller]
 pub fn scale(x: &RawTensor, factor: f32) -> Result<RawTensor> {
-    map("scale", x, move |value| value * factor)
+    // A product plus -0 is that product.
+    affine("scale", x, factor, -0.0)
 }
 
 /// `x + term`.
@@ -105,19 +123,28 @@ pub fn scale(x: &RawTensor, factor: f32) -> Result<RawTensor> {
 /// Not a float tensor, out of memory.
 #[track_caller]
 pub fn shift(x: &RawTensor, term: f32) -> Result<RawTensor> {
-    map("shift", x, move |value| value + term)
+    affine("shift", x, 1.0, term)
 }
 
+/// `x * factor + term`.
 #[track_caller]
-fn map(name: &'static str, x: &RawTensor, f: impl Fn(f32) -> f32 + Sync) -> Result<RawTensor> {
+fn affine(name: &'static str, x: &RawTensor, factor: f32, term: f32) -> Result<RawTensor> {
     float(name, x)?;
     let mut out = RawTensor::empty(*x.shape(), x.dtype(), x.device(), name)?;
-    if x.is_meta() {
-        return Ok(out);
+    match Place::of(name, x.device())? {
+        Place::Meta => {}
+        Place::Cpu => with_float!(name, x.dtype(), T => {
+            update(name, x, &mut out, |_: T, x: T| {
+                <T as Scalar>::from_f32(x.to_f32() * factor + term)
+            })
+        })?,
+        Place::Gpu(gpu) => {
+            let (stream, dtype) = (gpu.stream(), gpu.float(x.dtype())?);
+            let (from, to) = (gpu.view(x)?, gpu.write(&mut out)?);
+            // SAFETY: tensors of that shape on the GPU.
+            unsafe { gpu_kernel::affine(stream, dtype, x.dims(), from, factor, term, to)? };
+        }
     }
-    with_float!(name, x.dtype(), T => {
-        update(name, x, &mut out, |_: T, x: T| <T as Scalar>::from_f32(f(x.to_f32())))
-    })?;
     Ok(out)
 }
 
@@ -152,13 +179,25 @@ fn update<T: Element, S: Element>(
 /// Not a float tensor, or it is shared.
 pub fn fill(x: &mut RawTensor, value: f32) -> Result<()> {
     float("fill", x)?;
-    if x.is_meta() {
-        return Ok(());
+    match Place::of("fill", x.device())? {
+        Place::Meta => Ok(()),
+        Place::Cpu => with_float!("fill", x.dtype(), T => {
+            x.slice_mut::<T>("fill")?.fill(<T as Scalar>::from_f32(value));
+            Ok(())
+        }),
+        Place::Gpu(gpu) => {
+            let (at, count) = (gpu.write(x)?, x.elem_count());
+            let low = <half::bf16 as Scalar>::from_f32(value);
+            // SAFETY: a tensor of that many elements on the GPU.
+            unsafe {
+                match gpu.float(x.dtype())? {
+                    Float::F32 => copy::fill_u32(gpu.stream(), at, value.to_bits(), count)?,
+                    Float::Bf16 => copy::fill_u16(gpu.stream(), at, low.to_bits(), count)?,
+                }
+            }
+            Ok(())
+        }
     }
-    with_float!("fill", x.dtype(), T => {
-        x.slice_mut::<T>("fill")?.fill(<T as Scalar>::from_f32(value));
-        Ok(())
-    })
 }
 
 /// `a + b` of equal shapes, written over whichever of the two nobody else holds.
@@ -191,12 +230,19 @@ pub fn add_assign(sum: &mut RawTensor, x: &RawTensor) -> Result<()> {
     if sum.dtype() != DType::F32 {
         same_dtype(OP, sum, x)?;
     }
-    if x.is_meta() || sum.is_meta() {
-        return Ok(());
+    match Place::of(OP, x.device().join(sum.device()))? {
+        Place::Meta => Ok(()),
+        Place::Cpu => with_float!(OP, sum.dtype(), T => with_float!(OP, x.dtype(), S => {
+            update(OP, x, sum, |sum: T, x: S| {
+                <T as Scalar>::from_f32(sum.to_f32() + <S as Scalar>::to_f32(x))
+            })
+        })),
+        Place::Gpu(gpu) => {
+            let (stream, dtype, to) = (gpu.stream(), gpu.float(x.dtype())?, gpu.write(sum)?);
+            let (from, sum) = (gpu.view(x)?, gpu.float(sum.dtype())?);
+            // SAFETY: tensors of that shape on the GPU.
+            unsafe { gpu_kernel::accumulate(stream, dtype, x.dims(), from, sum, to)? };
+            Ok(())
+        }
     }
-    with_float!(OP, sum.dtype(), T => with_float!(OP, x.dtype(), S => {
-        update(OP, x, sum, |sum: T, x: S| {
-            <T as Scalar>::from_f32(sum.to_f32() + <S as Scalar>::to_f32(x))
-        })
-    }))
 }

@@ -2,13 +2,16 @@
 //! `ids[i]` of the table's gradient.
 
 use slimpipe_kernels::cpu::embedding as kernel;
+use slimpipe_kernels::cuda::embedding as gpu_kernel;
 use slimpipe_runtime::shape::MAX_RANK;
 use slimpipe_runtime::{DType, Error, RawTensor, Result, team};
 
 use crate::copy::contiguous;
 use crate::dispatch::{float, mismatch, with_float};
+use crate::gpu::Place;
 
-/// Rows of `table` [vocab, width] for `ids` (u32, any shape): [ids..., width].
+/// Rows of `table` [vocab, width] for `ids` (u32, any shape): [ids..., width]. On a GPU, where nobody waits to look at
+/// ids, one outside the table gives NaN.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, an id outside the table, out of memory.
@@ -29,8 +32,16 @@ pub fn embedding(table: &RawTensor, ids: &RawTensor) -> Result<RawTensor> {
     let shape = ids.shape().with(ids.rank(), width);
     let mut out = RawTensor::empty(shape, table.dtype(), table.device().join(ids.device()), OP)?;
     let ids = contiguous(ids)?;
-    if out.is_meta() {
-        return Ok(out);
+    match Place::of(OP, out.device())? {
+        Place::Meta => return Ok(out),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, rows) = (gpu.stream(), gpu.float(table.dtype())?, ids.elem_count());
+            let (from, ids, to) = (gpu.read(table)?, gpu.read(&ids)?, gpu.write(&mut out)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { gpu_kernel::gather(stream, dtype, from, vocab, width, ids, rows, to)? };
+            return Ok(out);
+        }
     }
     let ids = ids.slice::<u32>(OP)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
@@ -53,7 +64,7 @@ pub fn embedding(table: &RawTensor, ids: &RawTensor) -> Result<RawTensor> {
 #[track_caller]
 pub fn embedding_backward(dy: &RawTensor, ids: &RawTensor, dtable: &mut RawTensor) -> Result<()> {
     const OP: &str = "embedding_backward";
-    let &[_, width] = dtable.dims() else {
+    let &[vocab, width] = dtable.dims() else {
         return Err(mismatch(OP, format!("a table of shape {}", dtable.shape())));
     };
     float(OP, dy)?;
@@ -62,8 +73,16 @@ pub fn embedding_backward(dy: &RawTensor, ids: &RawTensor, dtable: &mut RawTenso
         return Err(mismatch(OP, what));
     }
     let (dy, ids) = (contiguous(dy)?, contiguous(ids)?);
-    if dy.is_meta() || ids.is_meta() || dtable.is_meta() {
-        return Ok(());
+    match Place::of(OP, dy.device().join(ids.device()).join(dtable.device()))? {
+        Place::Meta => return Ok(()),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, rows) = (gpu.stream(), gpu.float(dy.dtype())?, ids.elem_count());
+            let (dy, ids, to) = (gpu.read(&dy)?, gpu.read(&ids)?, gpu.write(dtable)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { gpu_kernel::scatter_add(stream, dtype, dy, ids, rows, width, vocab, to)? };
+            return Ok(());
+        }
     }
     with_float!(OP, dy.dtype(), T => {
         let (dy, ids) = (dy.slice::<T>(OP)?, ids.slice::<u32>(OP)?);

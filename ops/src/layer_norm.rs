@@ -4,10 +4,12 @@
 //! over rows of dy. A row's mean and r are saved, everything is computed in f32.
 
 use slimpipe_kernels::cpu::simd::Scalar;
+use slimpipe_kernels::cuda::norm as gpu_kernel;
 use slimpipe_runtime::{DType, RawTensor, Result, team};
 
 use crate::copy::contiguous;
 use crate::dispatch::{same_dtype, same_shape, with_float};
+use crate::gpu::Place;
 use crate::rms_norm::check;
 use crate::runs::BLOCK;
 
@@ -29,8 +31,18 @@ pub fn layer_norm(
     let device = x.device().join(weight.device()).join(bias.device());
     let mut y = RawTensor::empty(*x.shape(), x.dtype(), device, OP)?;
     let mut stats = RawTensor::empty((x.elem_count() / width, 2), DType::F32, device, OP)?;
-    if y.is_meta() {
-        return Ok((y, stats));
+    match Place::of(OP, device)? {
+        Place::Meta => return Ok((y, stats)),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, rows) =
+                (gpu.stream(), gpu.float(x.dtype())?, x.elem_count() / width);
+            let (from, w, b) = (gpu.read(&x)?, gpu.read(weight)?, gpu.read(bias)?);
+            let (to, s) = (gpu.write(&mut y)?, gpu.write(&mut stats)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { gpu_kernel::layer_norm(stream, dtype, from, w, b, eps, rows, width, to, s)? };
+            return Ok((y, stats));
+        }
     }
     with_float!(OP, x.dtype(), T => {
         let (x, w, b) = (x.slice::<T>(OP)?, weight.slice::<T>(OP)?, bias.slice::<T>(OP)?);
@@ -66,8 +78,18 @@ pub fn layer_norm_apply(
     check(OP, x, bias)?;
     let x = contiguous(x)?;
     let mut y = RawTensor::empty(*x.shape(), x.dtype(), x.device().join(weight.device()), OP)?;
-    if y.is_meta() {
-        return Ok(y);
+    match Place::of(OP, y.device())? {
+        Place::Meta => return Ok(y),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, rows) =
+                (gpu.stream(), gpu.float(x.dtype())?, x.elem_count() / width);
+            let (from, w, b) = (gpu.read(&x)?, gpu.read(weight)?, gpu.read(bias)?);
+            let (s, to) = (gpu.read(stats)?, gpu.write(&mut y)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { gpu_kernel::layer_norm_apply(stream, dtype, from, w, b, s, rows, width, to)? };
+            return Ok(y);
+        }
     }
     with_float!(OP, x.dtype(), T => {
         let (x, w, b) = (x.slice::<T>(OP)?, weight.slice::<T>(OP)?, bias.slice::<T>(OP)?);
@@ -98,8 +120,27 @@ pub fn layer_norm_backward(
     same_dtype(OP, x, dy)?;
     let (x, dy) = (contiguous(x)?, contiguous(dy)?);
     let mut dx = RawTensor::empty(*x.shape(), x.dtype(), x.device().join(dy.device()), OP)?;
-    if dx.is_meta() {
-        return Ok(dx);
+    match Place::of(OP, dx.device())? {
+        Place::Meta => return Ok(dx),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, rows) =
+                (gpu.stream(), gpu.float(x.dtype())?, x.elem_count() / width);
+            let (x, w, s, dy) =
+                (gpu.read(&x)?, gpu.read(weight)?, gpu.read(stats)?, gpu.read(&dy)?);
+            let dparams = match dparams {
+                Some([dweight, dbias]) => Some([gpu.write(dweight)?, gpu.write(dbias)?]),
+                None => None,
+            };
+            let to = gpu.write(&mut dx)?;
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe {
+                gpu_kernel::layer_norm_backward(
+                    stream, dtype, x, w, s, dy, rows, width, to, dparams,
+                )?;
+            }
+            return Ok(dx);
+        }
     }
     // Each task sums the parameters' gradients over its own rows; the sums are added in task order.
     // At most 64 tasks, so that the sums stay small beside the rows.

@@ -11,8 +11,9 @@
 //!
 //! Functions take `&RawTensor` and allocate their results from the current memory scope. On the
 //! meta device they stop after the shape rule, having allocated exactly what the real run would:
-//! that is how memory plans are recorded. Work is shared by the current
-//! [team](slimpipe_runtime::team) of threads and is bitwise independent of its size.
+//! that is how memory plans are recorded. On the CPU, work is shared by the current
+//! [team](slimpipe_runtime::team) of threads and is bitwise independent of its size. On a GPU, kernels
+//! are enqueued on the thread's [compute stream](slimpipe_runtime::stream), and nothing waits for them.
 //!
 //! Floating-point operations take f32 and bf16 and compute in f32; f16 is for storage and casts.
 
@@ -24,6 +25,7 @@ pub mod cross_entropy;
 mod dispatch;
 pub mod elementwise;
 pub mod embedding;
+mod gpu;
 pub mod layer_norm;
 pub mod matmul;
 pub mod reduce;

@@ -6,9 +6,11 @@
 
 use slimpipe_kernels::cpu::gemm::{self, Beta, MatMut, MatRef};
 use slimpipe_kernels::cpu::threads::Threads;
+use slimpipe_kernels::cuda::plain_gemm::{self as gpu_kernel, Matrices};
 use slimpipe_runtime::{DType, Element, Error, Layout, RawTensor, Result, Shape, team};
 
 use crate::dispatch::{mismatch, same_float};
+use crate::gpu::{Gpu, Place};
 
 const OP: &str = "matmul";
 
@@ -52,7 +54,11 @@ pub fn matmul_into(
             return Err(Error::WrongDType { op: OP, expected, got });
         }
     };
-    if a.is_meta() || b.is_meta() { Ok(()) } else { run(a, b, beta, out) }
+    match Place::of(OP, a.device().join(b.device()))? {
+        Place::Meta => Ok(()),
+        Place::Cpu => run(a, b, beta, out),
+        Place::Gpu(gpu) => run_on_gpu(&gpu, a, b, beta, out),
+    }
 }
 
 fn product_shape(a: &RawTensor, b: &RawTensor) -> Result<Shape> {
@@ -105,6 +111,44 @@ fn run<T: gemm::Input + Element, O: gemm::Output + Element>(
     } else {
         out.chunks_mut(size).enumerate().for_each(|(i, out)| product(&team, i, out));
     }
+    Ok(())
+}
+
+fn run_on_gpu(
+    gpu: &Gpu,
+    a: &RawTensor,
+    b: &RawTensor,
+    beta: Beta,
+    out: &mut RawTensor,
+) -> Result<()> {
+    let (k, n) = (b.dims()[b.rank() - 2], b.dims()[b.rank() - 1]);
+    let rows = a.dims()[..a.rank() - 1].iter().product::<usize>();
+    // As on the CPU, a batch under a shared B is only more rows.
+    let flat = if b.rank() == 2 { a.layout().reshape(Shape::from([rows, k])) } else { None };
+    let layout = flat.as_ref().unwrap_or(a.layout());
+    let (dims, strides) = (layout.shape().dims(), layout.strides());
+    let (batch, at) = (&dims[..dims.len() - 2], dims.len() - 2);
+    let (left, right) = (gpu.view(a)?, gpu.view(b)?);
+    let shared = vec![0; batch.len()];
+    let left = Matrices {
+        at: left.at,
+        row_stride: strides[at],
+        column_stride: strides[at + 1],
+        batch_strides: &strides[..at],
+    };
+    let last = b.rank() - 2;
+    let right = Matrices {
+        at: right.at,
+        row_stride: right.strides[last],
+        column_stride: right.strides[last + 1],
+        batch_strides: if last == 0 { &shared } else { &right.strides[..last] },
+    };
+    let (dtype, target) = (gpu.float(a.dtype())?, (gpu.float(out.dtype())?, gpu.write(out)?));
+    let (sizes, accumulate) = ((dims[at], n, k), beta == Beta::Accumulate);
+    // SAFETY: tensors on the GPU, whose shapes fit each other.
+    unsafe {
+        gpu_kernel::gemm(gpu.stream(), dtype, left, right, batch, sizes, accumulate, target)?
+    };
     Ok(())
 }
 

@@ -6,9 +6,11 @@
 use std::ops::Range;
 
 use slimpipe_kernels::cpu::simd::Scalar;
+use slimpipe_kernels::cuda::reduce::{self as gpu_kernel, Dims};
 use slimpipe_runtime::{DType, RawTensor, Result, Shape, team};
 
 use crate::dispatch::{float, mismatch, with_float};
+use crate::gpu::Place;
 use crate::runs::{BLOCK, Runs, for_rows};
 
 /// The sum of all elements, a scalar of the same dtype.
@@ -48,6 +50,14 @@ pub fn sum_to(x: &RawTensor, shape: Shape) -> Result<RawTensor> {
         let stays = axis >= missing && shape.dims()[axis - missing] != 1;
         let other = if stays { &mut reduced } else { &mut kept };
         *other = other.narrow(axis, 0, 1)?;
+    }
+    if let Place::Gpu(gpu) = Place::of(OP, x.device())? {
+        let [kept, reduced] = [&kept, &reduced]
+            .map(|layout| Dims { extents: layout.shape().dims(), strides: layout.strides() });
+        let (stream, dtype, to) = (gpu.stream(), gpu.float(x.dtype())?, gpu.write(&mut out)?);
+        // SAFETY: tensors on the GPU: the dimensions are those of `x`, and `out` has one element per kept one.
+        unsafe { gpu_kernel::sum(stream, dtype, gpu.view(x)?.at, kept, reduced, to)? };
+        return Ok(out);
     }
     let sums = Sums {
         kept: Runs::new([&kept]),
@@ -176,8 +186,19 @@ pub fn max_last(x: &RawTensor) -> Result<(RawTensor, RawTensor)> {
     let mut out = RawTensor::empty(shape, x.dtype(), x.device(), OP)?;
     let mut at = RawTensor::empty(shape, DType::U32, x.device(), OP)?;
     let x = crate::copy::contiguous(x)?;
-    if x.is_meta() {
-        return Ok((out, at));
+    match Place::of(OP, x.device())? {
+        Place::Meta => return Ok((out, at)),
+        Place::Cpu => {}
+        Place::Gpu(gpu) => {
+            let (stream, dtype, rows) =
+                (gpu.stream(), gpu.float(x.dtype())?, x.elem_count() / width);
+            let (values, places) = (gpu.write(&mut out)?, gpu.write(&mut at)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe {
+                gpu_kernel::max_rows(stream, dtype, gpu.read(&x)?, rows, width, values, places)?;
+            }
+            return Ok((out, at));
+        }
     }
     with_float!(OP, x.dtype(), T => {
         let from = x.slice::<T>(OP)?;
@@ -216,10 +237,18 @@ pub fn max_last_backward(dy: &RawTensor, at: &RawTensor, shape: Shape) -> Result
     crate::dispatch::same_shape(OP, dy, at)?;
     let dy = crate::copy::contiguous(dy)?;
     let mut dx = RawTensor::empty(shape, dy.dtype(), dy.device(), OP)?;
-    if dx.is_meta() {
+    let place = Place::of(OP, dx.device())?;
+    if let Place::Meta = place {
         return Ok(dx);
     }
     let width = crate::dispatch::width(OP, &dx)?;
+    if let Place::Gpu(gpu) = place {
+        let (stream, dtype, rows) = (gpu.stream(), gpu.float(dy.dtype())?, dy.elem_count());
+        let (d, places, to) = (gpu.read(&dy)?, gpu.read(at)?, gpu.write(&mut dx)?);
+        // SAFETY: tensors of that many elements on the GPU.
+        unsafe { gpu_kernel::max_rows_backward(stream, dtype, d, places, rows, width, to)? };
+        return Ok(dx);
+    }
     with_float!(OP, dy.dtype(), T => {
         let (dy, at) = (dy.slice::<T>(OP)?, at.slice::<u32>(OP)?);
         for_rows(dx.slice_mut::<T>(OP)?, width, |i, row| {

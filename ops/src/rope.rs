@@ -8,10 +8,12 @@
 use slimpipe_kernels::cpu::rope as kernel;
 use slimpipe_kernels::cpu::simd::Scalar;
 use slimpipe_kernels::cpu::threads::Threads;
-use slimpipe_runtime::{Device, Element, RawTensor, Result, team};
+use slimpipe_kernels::cuda::rope as gpu_kernel;
+use slimpipe_runtime::{DType, Device, Element, RawTensor, Result, team};
 
 use crate::copy::contiguous;
 use crate::dispatch::{float, mismatch, with_float};
+use crate::gpu::Place;
 use crate::runs::BLOCK;
 
 const OP: &str = "rope";
@@ -26,19 +28,20 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table of `rows` positions for `frequencies` (radians per position, one per element pair).
+    /// The table of `rows` positions for `frequencies` (radians per position, one per element pair), to be used on
+    /// `device`.
     ///
     /// # Errors
     /// Out of memory.
     #[track_caller]
-    pub fn new(frequencies: Vec<f64>, rows: usize) -> Result<Self> {
+    pub fn new(frequencies: Vec<f64>, rows: usize, device: Device) -> Result<Self> {
         let angles = (0..rows).flat_map(|row| frequencies.iter().map(move |f| row as f64 * f));
         let (cos, sin): (Vec<f32>, Vec<f32>) =
             angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
         let shape = (rows, frequencies.len());
         Ok(Self {
-            cos: RawTensor::from_slice(&cos, shape, Device::Cpu)?,
-            sin: RawTensor::from_slice(&sin, shape, Device::Cpu)?,
+            cos: RawTensor::from_slice(&cos, shape, device)?,
+            sin: RawTensor::from_slice(&sin, shape, device)?,
             frequencies,
         })
     }
@@ -73,33 +76,61 @@ pub fn rope(
         return Err(mismatch(OP, what));
     }
     if x.layout().is_contiguous() && x.is_unique() {
-        if !x.is_meta() {
-            with_float!(OP, dtype, T => rotate::<T>(None, &mut x, table, offset, inverse))?;
-        }
+        rotate(None, &mut x, dtype, table, offset, inverse)?;
         return Ok(x);
     }
     let x = contiguous(&x)?;
     let mut y = RawTensor::empty(*x.shape(), dtype, x.device(), OP)?;
-    if !y.is_meta() {
-        with_float!(OP, dtype, T => rotate::<T>(Some(&x), &mut y, table, offset, inverse))?;
-    }
+    rotate(Some(&x), &mut y, dtype, table, offset, inverse)?;
     Ok(y)
 }
 
 /// Rotates `from`, or `to` itself, into `to`.
-fn rotate<T: Scalar + Element>(
+fn rotate(
     from: Option<&RawTensor>,
     to: &mut RawTensor,
+    dtype: DType,
     table: &RopeTable,
     offset: usize,
     inverse: bool,
 ) -> Result<()> {
-    let (heads, head_dim) = (to.dims()[1], to.dims()[2]);
-    let (width, half) = (heads * head_dim, head_dim / 2);
     let base = |f: fn(f64) -> f64| -> Vec<f32> {
         table.frequencies.iter().map(|frequency| f(offset as f64 * frequency) as f32).collect()
     };
-    let (base_cos, base_sin) = (base(f64::cos), base(f64::sin));
+    match Place::of(OP, to.device())? {
+        Place::Meta => Ok(()),
+        Place::Cpu => {
+            let base = (&base(f64::cos)[..], &base(f64::sin)[..]);
+            with_float!(OP, dtype, T => rotate_on_cpu::<T>(from, to, table, base, inverse))
+        }
+        Place::Gpu(gpu) => {
+            let (stream, dtype) = (gpu.stream(), gpu.float(dtype)?);
+            let &[rows, heads, head_dim] = to.dims() else { return Ok(()) };
+            let (cos, sin) = (gpu.read(&table.cos)?, gpu.read(&table.sin)?);
+            let (base_cos, base_sin) = (base(f64::cos), base(f64::sin));
+            let y = gpu.write(to)?;
+            let x = from.map_or(Ok(y), |from| gpu.read(from))?;
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe {
+                gpu_kernel::apply(
+                    stream, dtype, x, rows, heads, head_dim, cos, sin, &base_cos, &base_sin,
+                    inverse, y,
+                )?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn rotate_on_cpu<T: Scalar + Element>(
+    from: Option<&RawTensor>,
+    to: &mut RawTensor,
+    table: &RopeTable,
+    (base_cos, base_sin): (&[f32], &[f32]),
+    inverse: bool,
+) -> Result<()> {
+    let (heads, head_dim) = (to.dims()[1], to.dims()[2]);
+    let (width, half) = (heads * head_dim, head_dim / 2);
     let (cos, sin) = (table.cos.slice::<f32>(OP)?, table.sin.slice::<f32>(OP)?);
     let from = from.map(|from| from.slice::<T>(OP)).transpose()?;
     let to = to.slice_mut::<T>(OP)?;
@@ -120,7 +151,7 @@ fn rotate<T: Scalar + Element>(
         };
         let local = task * rows * half..(task * rows + to.len() / width) * half;
         let (cos, sin) = (&cos[local.clone()], &sin[local]);
-        kernel::apply(&alone, from, heads, head_dim, cos, sin, &base_cos, &base_sin, inverse, to);
+        kernel::apply(&alone, from, heads, head_dim, cos, sin, base_cos, base_sin, inverse, to);
     });
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Llama {
             parameter.allocate_grad().unwrap();
             parameter
         };
-        let rope = Arc::new(RopeTable::new(vec![1.0, 0.1, 0.01], ROWS).unwrap());
+        let rope = Arc::new(RopeTable::new(vec![1.0, 0.1, 0.01], ROWS, Device::Cpu).unwrap());
         Self { weights: shapes.into_iter().map(make).collect(), rope }
     }
 

@@ -134,7 +134,7 @@ fn embeddings_of_parameters_and_of_other_tables() {
 
 #[test]
 fn rotations() {
-    let table = Arc::new(RopeTable::new(vec![1.0, 0.1, 0.01], 5).unwrap());
+    let table = Arc::new(RopeTable::new(vec![1.0, 0.1, 0.01], 5, Device::Cpu).unwrap());
     gradcheck(&[random([5, 2, 6], 1)], |x| x[0].rope(&table, 7)).unwrap();
     gradcheck(&[random([5, 2, 6], 1)], |x| x[0].tanh()?.rope_into(&table, 7)?.exp()).unwrap();
 }

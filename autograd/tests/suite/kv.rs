@@ -77,7 +77,7 @@ impl Model {
         let (len, width) = (ROWS / slices, self.heads * self.dim);
         let to = |x: Tensor| x.to_dtype(self.dtype).unwrap();
         let (x, dy) = (to(random([ROWS, width], 1)), to(random([ROWS, width], 2)));
-        let table = Arc::new(RopeTable::new(frequencies(self.dim), len).unwrap());
+        let table = Arc::new(RopeTable::new(frequencies(self.dim), len, Device::Cpu).unwrap());
         let mut caches: Vec<KvCache> = (0..LAYERS).map(|_| KvCache::new()).collect();
         let (mut live, mut outputs): (Vec<(TapeEnd, TapeEnd)>, Vec<f32>) = (Vec::new(), Vec::new());
         for slice in 0..slices {

@@ -73,6 +73,40 @@ pub unsafe fn on_device(
     check("cuMemcpyDtoDAsync", copied)
 }
 
+/// Fills `count` 16-bit words with `value`.
+///
+/// # Errors
+/// The driver refuses, as when the address is no multiple of 2.
+///
+/// # Safety
+/// The range is valid, and nobody else uses it until the stream has done it.
+pub unsafe fn fill_u16(stream: &Stream, at: DevicePtr, value: u16, count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    stream.context().bind()?;
+    // SAFETY: as the caller promises.
+    let filled = unsafe { sys::cuMemsetD16Async(at.0, value, count, stream.raw()) };
+    check("cuMemsetD16Async", filled)
+}
+
+/// Fills `count` 32-bit words with `value`.
+///
+/// # Errors
+/// The driver refuses, as when the address is no multiple of 4.
+///
+/// # Safety
+/// As [`fill_u16`].
+pub unsafe fn fill_u32(stream: &Stream, at: DevicePtr, value: u32, count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    stream.context().bind()?;
+    // SAFETY: as the caller promises.
+    let filled = unsafe { sys::cuMemsetD32Async(at.0, value, count, stream.raw()) };
+    check("cuMemsetD32Async", filled)
+}
+
 /// Fills `bytes` bytes with `value`.
 ///
 /// # Errors

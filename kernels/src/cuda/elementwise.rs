@@ -103,58 +103,27 @@ pub unsafe fn binary(
     }
 }
 
-/// `y = x * factor`, rounded once; `y` is dense.
+/// `y = x * factor + term`, rounded once; `y` is dense.
 ///
 /// # Errors
 /// As [`binary`].
 ///
 /// # Safety
 /// As [`binary`].
-pub unsafe fn scale(
+pub unsafe fn affine(
     stream: &Stream,
     dtype: Float,
     extents: &[usize],
     x: View<'_>,
     factor: f32,
-    y: DevicePtr,
-) -> Result<()> {
-    // Adding -0 leaves every product as it is.
-    // SAFETY: as the caller promises.
-    unsafe { affine(stream, dtype, extents, x, (factor, -0.0), y) }
-}
-
-/// `y = x + term`, rounded once; `y` is dense.
-///
-/// # Errors
-/// As [`binary`].
-///
-/// # Safety
-/// As [`binary`].
-pub unsafe fn shift(
-    stream: &Stream,
-    dtype: Float,
-    extents: &[usize],
-    x: View<'_>,
     term: f32,
-    y: DevicePtr,
-) -> Result<()> {
-    // SAFETY: as the caller promises.
-    unsafe { affine(stream, dtype, extents, x, (1.0, term), y) }
-}
-
-unsafe fn affine(
-    stream: &Stream,
-    dtype: Float,
-    extents: &[usize],
-    x: View<'_>,
-    (factor, term): (f32, f32),
     y: DevicePtr,
 ) -> Result<()> {
     let walk = Walk::new("affine", extents, [x.strides])?;
     let Packs { walk, packed, same: [same] } = Packs::new(walk, dtype, [x.at], y);
     let count = walk.count();
     let kernel = stream.context().kernel(&affine_variant(dtype))?;
-    // SAFETY: as the callers' callers promise.
+    // SAFETY: as the caller promises; the walk reaches the view's elements and no others.
     unsafe {
         kernel.launch(
             stream,

@@ -190,8 +190,8 @@ fn check_updates<T: Element>(operands: &Operands) {
         let view = View { at: from.at, strides: &strides[0] };
         // SAFETY: the buffers hold all that the views reach.
         unsafe {
-            elementwise::scale(stream, T::FLOAT, extents, view, -2.5, scaled.at).unwrap();
-            elementwise::shift(stream, T::FLOAT, extents, view, 0.75, shifted.at).unwrap();
+            elementwise::affine(stream, T::FLOAT, extents, view, -2.5, -0.0, scaled.at).unwrap();
+            elementwise::affine(stream, T::FLOAT, extents, view, 1.0, 0.75, shifted.at).unwrap();
             elementwise::accumulate(stream, T::FLOAT, extents, view, T::FLOAT, low.at).unwrap();
             elementwise::accumulate(stream, T::FLOAT, extents, view, Float::F32, high.at).unwrap();
         }

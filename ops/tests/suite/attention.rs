@@ -4,9 +4,9 @@ use slimpipe_ops::attention::{
     Chunk, ChunkGrad, GradRows, attend, attend_backward, attend_more, merge,
 };
 use slimpipe_ops::elementwise::{Binary, binary};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{FLOATS, assert_close, error, f64s, random, views};
+use super::util::{FLOATS, assert_close, device, error, f64s, random, views};
 
 struct Case {
     rows: usize,
@@ -217,7 +217,7 @@ fn gradients_of_parts_attended_apart_add_up() {
             let (out, lse) =
                 attend(&inputs.q, &inputs.views(), inputs.scale, inputs.offset).unwrap();
             let zeros = |inputs: &Inputs| -> Vec<ChunkGrad> {
-                let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, Device::Cpu);
+                let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, device());
                 let grad = |(k, v, _): &(RawTensor, RawTensor, usize)| ChunkGrad {
                     dk: zeros(k).unwrap(),
                     dv: zeros(v).unwrap(),
@@ -299,7 +299,7 @@ fn heads_of_a_fused_projection_are_read_in_place() {
     let (dense_k, dense_v) = (copy(&k), copy(&v));
     let dense = [Chunk { k: &dense_k, v: &dense_v, start: 0 }];
     let expected = attend(&copy(&q), &dense, 0.3, 0).unwrap();
-    let memory = slimpipe_allocator::Memory::builder(0).build();
+    let memory = crate::memory(slimpipe_allocator::Memory::builder(0)).build();
     let _entered = memory.enter();
     let out = attend(&q, &[Chunk { k: &k, v: &v, start: 0 }], 0.3, 0).unwrap();
     assert_eq!(memory.stats().allocations, 2, "output and log-sum-exp, no copy");
@@ -330,7 +330,7 @@ fn inputs_that_do_not_fit_are_named() {
 
 #[test]
 fn no_rows_and_no_keys_are_harmless() {
-    let empty = RawTensor::zeros((0, 2, 4), DType::F32, Device::Cpu).unwrap();
+    let empty = RawTensor::zeros((0, 2, 4), DType::F32, device()).unwrap();
     let (out, lse) = attend(&empty, &[Chunk { k: &empty, v: &empty, start: 0 }], 1.0, 0).unwrap();
     assert_eq!((out.dims(), lse.dims()), (&[0, 2, 4][..], &[2, 0][..]));
     let q = random(&[3, 2, 4], 0, DType::F32);

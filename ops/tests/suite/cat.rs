@@ -1,7 +1,7 @@
 use slimpipe_ops::cat::{cat, narrow_backward};
-use slimpipe_runtime::{DType, Device, RawTensor, Shape};
+use slimpipe_runtime::{DType, RawTensor, Shape};
 
-use super::util::{FLOATS, error, f64s, random, views};
+use super::util::{FLOATS, device, error, f64s, random, views};
 
 #[test]
 fn parts_come_back_out_of_the_whole() {
@@ -31,7 +31,7 @@ fn parts_come_back_out_of_the_whole() {
 
 #[test]
 fn integers_are_concatenated_too() {
-    let ids = |values: &[u32]| RawTensor::from_slice(values, values.len(), Device::Cpu).unwrap();
+    let ids = |values: &[u32]| RawTensor::from_slice(values, values.len(), device()).unwrap();
     let whole = cat(&[&ids(&[1, 2]), &ids(&[3])], 0).unwrap();
     assert_eq!(whole.to_vec::<u32>().unwrap(), [1, 2, 3]);
 }

@@ -1,13 +1,13 @@
 use half::{bf16, f16};
 use slimpipe_ops::copy::{contiguous, copy, copy_into, reshape};
-use slimpipe_runtime::{DType, Device, Element, RawTensor};
+use slimpipe_runtime::{DType, Element, RawTensor};
 
-use super::util::{error, random, views};
+use super::util::{device, error, random, views};
 
 /// Distinct values of any type.
 fn counted<T: Element>(shape: &[usize], from: fn(u8) -> T) -> RawTensor {
     let values: Vec<T> = (0..shape.iter().product::<usize>()).map(|i| from(i as u8)).collect();
-    RawTensor::from_slice(&values, shape, Device::Cpu).unwrap()
+    RawTensor::from_slice(&values, shape, device()).unwrap()
 }
 
 fn copies<T: Element + PartialEq>(from: fn(u8) -> T) {
@@ -76,15 +76,15 @@ fn reshaping_copies_only_where_strides_need_it() {
 
 #[test]
 fn empty_tensors_are_copied() {
-    let x = RawTensor::zeros((3, 0), DType::F32, Device::Cpu).unwrap();
+    let x = RawTensor::zeros((3, 0), DType::F32, device()).unwrap();
     assert_eq!(copy(&x.transpose(0, 1).unwrap()).unwrap().dims(), [0, 3]);
 }
 
 #[test]
 fn a_destination_that_does_not_fit_is_refused() {
     let x = random(&[4], 0, DType::F32);
-    let mut low = RawTensor::zeros(4, DType::BF16, Device::Cpu).unwrap();
+    let mut low = RawTensor::zeros(4, DType::BF16, device()).unwrap();
     assert!(error(copy_into(&x, &mut low)).contains("operands differ in dtype"));
-    let mut long = RawTensor::zeros(5, DType::F32, Device::Cpu).unwrap();
+    let mut long = RawTensor::zeros(5, DType::F32, device()).unwrap();
     assert_eq!(error(copy_into(&x, &mut long)), "copy: shape [4] does not fill shape [5]");
 }

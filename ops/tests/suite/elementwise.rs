@@ -1,7 +1,7 @@
 use slimpipe_ops::elementwise::{Binary, add_assign, add_reusing, binary, fill, scale, shift};
 use slimpipe_runtime::{DType, RawTensor, Shape};
 
-use super::util::{FLOATS, assert_close, error, f64s, random, tensor, tolerance, views};
+use super::util::{FLOATS, address, assert_close, error, f64s, random, tensor, tolerance, views};
 
 const ALL: [Binary; 4] = [Binary::Add, Binary::Subtract, Binary::Multiply, Binary::Divide];
 
@@ -72,18 +72,17 @@ fn sums_are_written_over_an_operand_that_nobody_else_holds() {
         let (a, b) = (random(&[33, 5], 0, dtype), random(&[33, 5], 1, dtype));
         let expected: Vec<f64> = f64s(&a).iter().zip(f64s(&b)).map(|(a, b)| a + b).collect();
         let own = |x: &RawTensor| slimpipe_ops::copy::copy(x).unwrap();
-        let place = |x: &RawTensor| x.as_bytes("test").unwrap().as_ptr();
 
         let first = own(&a);
-        let at = place(&first);
+        let at = address(&first);
         let sum = add_reusing(first, b.clone()).unwrap();
-        assert_eq!(place(&sum), at, "written over the first");
+        assert_eq!(address(&sum), at, "written over the first");
         assert_close(&sum, &expected, tolerance(dtype));
 
         let second = own(&b);
-        let at = place(&second);
+        let at = address(&second);
         let sum = add_reusing(a.clone(), second).unwrap();
-        assert_eq!(place(&sum), at, "written over the second");
+        assert_eq!(address(&sum), at, "written over the second");
         assert_close(&sum, &expected, tolerance(dtype));
 
         let sum = add_reusing(a.clone(), b.clone()).unwrap();

@@ -1,7 +1,9 @@
 use slimpipe_ops::layer_norm::{layer_norm, layer_norm_apply, layer_norm_backward};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{FLOATS, assert_close, error, f64s, random, tensor, tolerance, views};
+use super::util::{
+    FLOATS, assert_close, bytes, device, error, f64s, random, tensor, tolerance, views,
+};
 
 const EPS: f32 = 1e-5;
 
@@ -29,7 +31,7 @@ fn rows_are_centred_scaled_and_shifted() {
                 let (out, stats) = layer_norm(&view, &w, &b, EPS).unwrap();
                 assert_close(&out, &y, tolerance(dtype));
                 let again = layer_norm_apply(&view, &w, &b, &stats).unwrap();
-                assert_eq!(again.as_bytes("test").unwrap(), out.as_bytes("test").unwrap());
+                assert_eq!(bytes(&again), bytes(&out));
             }
         }
     }
@@ -86,6 +88,6 @@ fn parameters_that_do_not_fit_are_named() {
         error(layer_norm(&x, &w, &random(&[3], 0, DType::F32), EPS)),
         "layer_norm: a weight of shape [3] for rows of 4"
     );
-    let empty = RawTensor::zeros((0, 4), DType::F32, Device::Cpu).unwrap();
+    let empty = RawTensor::zeros((0, 4), DType::F32, device()).unwrap();
     assert_eq!(layer_norm(&empty, &w, &w, EPS).unwrap().0.dims(), [0, 4]);
 }

@@ -1,7 +1,7 @@
 use slimpipe_ops::matmul::{matmul, matmul_into};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{FLOATS, assert_close, error, f64s, labels, random, tolerance, views};
+use super::util::{FLOATS, assert_close, device, error, f64s, labels, random, tolerance, views};
 
 /// The product of two equally batched stacks of matrices, in f64.
 fn reference(a: &RawTensor, b: &RawTensor) -> Vec<f64> {
@@ -53,7 +53,7 @@ fn products_match_over_odd_shapes_batches_and_views() {
 fn head_views_are_multiplied_without_a_copy() {
     // [rows, heads, dim] seen as [heads, rows, dim], the way attention scores are written by hand.
     let (q, k) = (random(&[9, 4, 6], 0, DType::F32), random(&[9, 4, 6], 1, DType::F32));
-    let memory = slimpipe_allocator::Memory::builder(0).build();
+    let memory = crate::memory(slimpipe_allocator::Memory::builder(0)).build();
     let _entered = memory.enter();
     let (q, k) = (q.permute(&[1, 0, 2]).unwrap(), k.permute(&[1, 2, 0]).unwrap());
     let scores = matmul(&q, &k).unwrap();
@@ -80,12 +80,12 @@ fn bf16_products_accumulate_into_f32() {
 
 #[test]
 fn empty_extents_give_empty_or_zero_products() {
-    let zeros = |shape: (usize, usize)| RawTensor::zeros(shape, DType::F32, Device::Cpu).unwrap();
+    let zeros = |shape: (usize, usize)| RawTensor::zeros(shape, DType::F32, device()).unwrap();
     assert_eq!(matmul(&zeros((0, 3)), &zeros((3, 2))).unwrap().dims(), [0, 2]);
     assert_eq!(matmul(&zeros((2, 3)), &zeros((3, 0))).unwrap().dims(), [2, 0]);
     let nothing = matmul(&zeros((2, 0)), &zeros((0, 3))).unwrap();
     assert_eq!(f64s(&nothing), [0.0; 6]);
-    let batch = RawTensor::zeros((0, 2, 3), DType::F32, Device::Cpu).unwrap();
+    let batch = RawTensor::zeros((0, 2, 3), DType::F32, device()).unwrap();
     assert_eq!(matmul(&batch, &zeros((3, 4))).unwrap().dims(), [0, 2, 4]);
 }
 

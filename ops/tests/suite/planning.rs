@@ -18,12 +18,12 @@ fn assert_replays(f: impl Fn(Device) -> Result<()>) {
     let phase = recorder.forward();
     run(Device::Meta).unwrap();
     drop(phase);
-    let memory = Memory::builder(0).strict().build();
+    let memory = crate::memory(Memory::builder(0).strict()).build();
     memory.install(0, recorder.finish()).unwrap();
     let _entered = memory.enter();
     let unit = memory.unit(UnitId { microbatch: 0, slice: 0, chunk: 0 }).unwrap();
     let _phase = unit.forward();
-    run(Device::Cpu).unwrap();
+    run(crate::device()).unwrap();
     assert_eq!(memory.stats().overflow_hits, 0);
 }
 
@@ -91,7 +91,7 @@ fn row_operations() {
 
 #[test]
 fn attention_rope_and_the_loss() {
-    let table = RopeTable::new(vec![1.0, 0.5], 6).unwrap();
+    let table = RopeTable::new(vec![1.0, 0.5], 6, crate::device()).unwrap();
     assert_replays(|device| {
         let heads = || zeros(&[6, 2, 4], device);
         let turned = zeros(&[6, 4, 2], device)?.transpose(1, 2)?;

@@ -1,7 +1,9 @@
 use slimpipe_ops::reduce::{max_last, max_last_backward, sum_all, sum_to};
-use slimpipe_runtime::{DType, Device, Layout, RawTensor, Shape};
+use slimpipe_runtime::{DType, Layout, RawTensor, Shape};
 
-use super::util::{FLOATS, assert_close, error, f64s, labels, random, tensor, tolerance, views};
+use super::util::{
+    FLOATS, assert_close, device, error, f64s, labels, random, tensor, tolerance, views,
+};
 
 /// Sums in f64, element by element.
 fn reference(x: &RawTensor, shape: Shape) -> Vec<f64> {
@@ -100,7 +102,7 @@ fn what_cannot_be_reduced_is_refused() {
     let x = random(&[2, 3], 0, DType::F32);
     assert_eq!(error(sum_to(&x, Shape::from([2, 2]))), "sum: [2, 3] does not reduce to [2, 2]");
     assert!(error(sum_all(&labels(&[1]))).contains("expected dtype f32 or bf16, got i64"));
-    let empty = RawTensor::zeros((2, 0), DType::F32, Device::Cpu).unwrap();
+    let empty = RawTensor::zeros((2, 0), DType::F32, device()).unwrap();
     assert_eq!(error(max_last(&empty)), "max: an empty row has no maximum");
     let scalar = tensor(&[1.0], &[]);
     assert_eq!(error(max_last(&scalar)), "max: a scalar has no last dimension");

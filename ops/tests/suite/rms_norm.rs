@@ -1,7 +1,7 @@
 use slimpipe_ops::rms_norm::{rms_norm, rms_norm_apply, rms_norm_backward};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{FLOATS, assert_close, error, f64s, random, tolerance, views};
+use super::util::{FLOATS, assert_close, bytes, device, error, f64s, random, tolerance, views};
 
 const EPS: f32 = 1e-5;
 
@@ -23,7 +23,7 @@ fn rows_are_scaled_by_their_root_mean_square() {
                 assert_close(&out, &y, tolerance(dtype));
                 assert_close(&rstd, &r, 1e-6);
                 let again = rms_norm_apply(&view, &w, &rstd).unwrap();
-                assert_eq!(again.as_bytes("test").unwrap(), out.as_bytes("test").unwrap());
+                assert_eq!(bytes(&again), bytes(&out));
             }
         }
     }
@@ -46,7 +46,7 @@ fn gradients_match_the_formula_and_the_weights_accumulates() {
             (0..width).for_each(|i| dw[i] += dy[i] * x[i] * r);
         }
         for (x, dy) in views(&x).iter().zip(views(&dy)) {
-            let mut out = RawTensor::zeros((rows, width), dtype, Device::Cpu).unwrap();
+            let mut out = RawTensor::zeros((rows, width), dtype, device()).unwrap();
             let mut sum = super::util::tensor(&vec![1.0; width], &[width]);
             rms_norm_backward(x, &w, &rstd, &dy, &mut out, Some(&mut sum)).unwrap();
             assert_close(&out, &dx, 2.0 * tolerance(dtype));
@@ -61,6 +61,6 @@ fn weights_that_do_not_fit_are_named() {
     let weight = random(&[3], 0, DType::F32);
     assert_eq!(error(rms_norm(&x, &weight, EPS)), "rms_norm: a weight of shape [3] for rows of 4");
     assert!(error(rms_norm(&x, &random(&[4], 0, DType::BF16), EPS)).contains("f32 and bf16"));
-    let empty = RawTensor::zeros((0, 4), DType::F32, Device::Cpu).unwrap();
+    let empty = RawTensor::zeros((0, 4), DType::F32, device()).unwrap();
     assert_eq!(rms_norm(&empty, &random(&[4], 0, DType::F32), EPS).unwrap().0.dims(), [0, 4]);
 }

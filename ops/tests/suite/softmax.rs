@@ -1,7 +1,7 @@
 use slimpipe_ops::softmax::{softmax, softmax_backward};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{FLOATS, assert_close, error, f64s, random, tensor, tolerance, views};
+use super::util::{FLOATS, assert_close, device, error, f64s, random, tensor, tolerance, views};
 
 fn reference(row: &[f64]) -> Vec<f64> {
     let max = row.iter().copied().fold(f64::MIN, f64::max);
@@ -47,7 +47,7 @@ fn large_scores_do_not_overflow_and_masked_ones_vanish() {
 
 #[test]
 fn empty_rows_and_scalars_are_handled() {
-    let empty = RawTensor::zeros((3, 0), DType::F32, Device::Cpu).unwrap();
+    let empty = RawTensor::zeros((3, 0), DType::F32, device()).unwrap();
     assert_eq!(softmax(&empty).unwrap().dims(), [3, 0]);
     assert_eq!(error(softmax(&tensor(&[1.0], &[]))), "softmax: a scalar has no last dimension");
 }

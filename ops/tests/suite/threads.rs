@@ -6,8 +6,8 @@ use slimpipe_ops::elementwise::Binary;
 use slimpipe_ops::rope::RopeTable;
 use slimpipe_runtime::{DType, Device, RawTensor, Result, Shape, team};
 
-use super::util::{FLOATS, labels, random};
-use super::vocabulary::in_parts;
+use crate::suite::util::{FLOATS, labels, random};
+use crate::vocabulary::in_parts;
 
 fn bytes(tensors: Vec<RawTensor>) -> Vec<Vec<u8>> {
     let bytes = |x: &RawTensor| ops::copy::contiguous(x)?.as_bytes("test").map(<[u8]>::to_vec);
@@ -72,7 +72,7 @@ fn norms_and_losses() {
 fn attention_and_rope() {
     assert_independent(|dtype| {
         let x = |stream| random(&[150, 4, 32], stream, dtype);
-        let table = RopeTable::new(vec![0.3; 16], 150)?;
+        let table = RopeTable::new(vec![0.3; 16], 150, Device::Cpu)?;
         let q = ops::rope::rope(x(0), &table, 150, false)?;
         let (k, v, old_k, old_v) = (x(1), x(2), x(3), x(4));
         let chunks = [Chunk { k: &old_k, v: &old_v, start: 0 }, Chunk { k: &k, v: &v, start: 150 }];

@@ -4,23 +4,28 @@ use slimpipe_ops::cast::cast;
 use slimpipe_runtime::random::Random;
 use slimpipe_runtime::{DType, Device, RawTensor, Result};
 
+/// Where the suite computes.
+pub fn device() -> Device {
+    crate::device()
+}
+
 /// The dtypes that are computed with.
 pub const FLOATS: [DType; 2] = [DType::F32, DType::BF16];
 
 /// Normal numbers, another draw for each `stream`, rounded to `dtype`.
 pub fn random(shape: &[usize], stream: u64, dtype: DType) -> RawTensor {
-    let x = RawTensor::randn(shape, 1.0, Random::new(17, stream), Device::Cpu).unwrap();
+    let x = RawTensor::randn(shape, 1.0, Random::new(17, stream), device()).unwrap();
     cast(&x, dtype).unwrap()
 }
 
 /// f32 values.
 pub fn tensor(values: &[f32], shape: &[usize]) -> RawTensor {
-    RawTensor::from_slice(values, shape, Device::Cpu).unwrap()
+    RawTensor::from_slice(values, shape, device()).unwrap()
 }
 
 /// Labels, or anything else in i64.
 pub fn labels(values: &[i64]) -> RawTensor {
-    RawTensor::from_slice(values, values.len(), Device::Cpu).unwrap()
+    RawTensor::from_slice(values, values.len(), device()).unwrap()
 }
 
 /// The elements in row-major order.
@@ -37,7 +42,7 @@ pub fn views(x: &RawTensor) -> Vec<RawTensor> {
         return all;
     }
     // Rows with gaps between them, and a start that is not that of the storage.
-    let pad = RawTensor::zeros(padded(x.dims()), x.dtype(), Device::Cpu).unwrap();
+    let pad = RawTensor::zeros(padded(x.dims()), x.dtype(), device()).unwrap();
     let wide = slimpipe_ops::cat::cat(&[&pad, x, &pad], rank - 1).unwrap();
     all.push(wide.narrow(rank - 1, 2, x.dims()[rank - 1]).unwrap());
     if rank > 1 {
@@ -73,6 +78,20 @@ pub fn assert_close(actual: &RawTensor, expected: &[f64], tolerance: f64) {
         let allowed = tolerance * (e.abs() + typical);
         // Written so that a NaN fails.
         assert!((a - e).abs() <= allowed, "element {i}: {a} instead of {e}, allowed {allowed:e}");
+    }
+}
+
+/// The bytes of a contiguous tensor.
+pub fn bytes(x: &RawTensor) -> Vec<u8> {
+    let x = x.to_device(Device::Cpu).unwrap();
+    x.as_bytes("test").unwrap().to_vec()
+}
+
+/// The address of a tensor's elements.
+pub fn address(x: &RawTensor) -> u64 {
+    match x.device() {
+        Device::Cuda(_) => x.device_ptr("test").unwrap().0,
+        _ => x.as_bytes("test").unwrap().as_ptr().addr() as u64,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use slimpipe_ops::elementwise::add_assign;
 use slimpipe_ops::vocabulary::{Block, SUMS, TOTALS, combine, part_gradient, part_sums};
-use slimpipe_runtime::{DType, Device, RawTensor, Result};
+use slimpipe_runtime::{DType, RawTensor, Result};
 
 use super::cross_entropy::{product, reference, some_labels};
-use super::util::{FLOATS, assert_close, error, f64s, random};
+use crate::suite::util::{FLOATS, assert_close, device, error, f64s, random};
 
 fn zeros(shape: [usize; 2], dtype: DType) -> RawTensor {
-    RawTensor::zeros(shape, dtype, Device::Cpu).unwrap()
+    RawTensor::zeros(shape, dtype, device()).unwrap()
 }
 
 /// Loss, dX and dW (added to what each part's accumulator holds) over parts of `sizes` rows.
@@ -77,8 +77,8 @@ fn parts_of_any_size_give_the_loss_and_gradients_of_the_whole() {
 fn logits_far_apart_between_parts_neither_overflow_nor_vanish() {
     // Of two parts one has logits near 3000, the other near -3000: a sum of exponentials that is
     // not taken relative to the largest of all would be infinite, or divide by zero.
-    let x = RawTensor::from_slice(&[1f32, 1., 1.], (3, 1), Device::Cpu).unwrap();
-    let w = RawTensor::from_slice(&[-3000f32, -3001., 3000., 2999.], (4, 1), Device::Cpu).unwrap();
+    let x = RawTensor::from_slice(&[1f32, 1., 1.], (3, 1), device()).unwrap();
+    let w = RawTensor::from_slice(&[-3000f32, -3001., 3000., 2999.], (4, 1), device()).unwrap();
     let labels = [2, 0, 3];
     let (loss, dx, _) = in_parts(&x, &w, &labels, 1.0, &[2, 2]).unwrap();
     let ln = (1.0 + (-1f64).exp()).ln();

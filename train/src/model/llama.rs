@@ -9,7 +9,7 @@ use slimpipe_autograd::{KvCache, Parameter, RopeTable, Tensor};
 use slimpipe_pipeline::execute::{
     self, SliceContext, Stage, StageInput, StageOutput, StageSpec, VocabularyDeal, VocabularyPart,
 };
-use slimpipe_runtime::DType;
+use slimpipe_runtime::{DType, Device};
 
 use super::block::Block;
 use super::{Recompute, Source};
@@ -59,7 +59,7 @@ impl LlamaStage {
             Some((deal, rank)) => Some(vocabulary_part(config, deal, rank, source, dtype)?),
             None => None,
         };
-        let rope = Arc::new(RopeTable::new(config.rope_frequencies(), spec.slice_len)?);
+        let rope = Arc::new(RopeTable::new(config.rope_frequencies(), spec.slice_len, Device::current())?);
         let mut layers = Vec::with_capacity(spec.layers.len());
         for index in spec.layers.clone() {
             let block = Arc::new(Block::new(config, index, rope.clone(), &parameter)?);

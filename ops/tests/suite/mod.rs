@@ -1,4 +1,5 @@
-//! Every operation against an f64 reference, in f32 and bf16, on odd shapes and views.
+//! Every operation against an f64 reference, in f32 and bf16, on odd shapes and views: on the device of whoever
+//! includes this.
 
 mod attention;
 mod cast;
@@ -15,7 +16,5 @@ mod rms_norm;
 mod rope;
 mod softmax;
 mod swiglu;
-mod threads;
 mod unary;
-mod util;
-mod vocabulary;
+pub mod util;

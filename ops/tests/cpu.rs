@@ -1,0 +1,20 @@
+//! Operations on the CPU.
+
+mod suite;
+#[path = "suite/threads.rs"]
+mod threads;
+#[path = "suite/vocabulary.rs"]
+mod vocabulary;
+
+use slimpipe_allocator::MemoryBuilder;
+use slimpipe_runtime::Device;
+
+/// Where the suite computes.
+fn device() -> Device {
+    Device::Cpu
+}
+
+/// A memory of that device.
+fn memory(builder: MemoryBuilder) -> MemoryBuilder {
+    builder
+}
