@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use slimpipe_kernels::cpu::attention::{self as kernel, Rows, RowsMut, Shape};
+use slimpipe_kernels::cuda::attention as gpu_kernel;
 use slimpipe_kernels::cuda::elementwise::accumulate;
-use slimpipe_kernels::cuda::plain_attention as gpu_kernel;
 use slimpipe_kernels::cuda::{Float, merge_attention, strided::View};
 use slimpipe_runtime::{DType, Element, RawTensor, Result, team};
 
@@ -263,8 +263,13 @@ fn attend_into(
             let stride = shape.heads * shape.head_dim;
             let to = gpu_kernel::Rows { at: gpu.write(out)?, stride };
             let lse = gpu.write(lse)?;
+            let workspace = stream.scratch(gpu_kernel::forward_workspace(chunks.len()) as u64)?;
             // SAFETY: tensors of that many elements on the GPU.
-            unsafe { gpu_kernel::forward(stream, dtype, &shape, from, &chunks, to, lse, merge)? };
+            unsafe {
+                gpu_kernel::forward(
+                    stream, dtype, &shape, from, &chunks, to, lse, merge, workspace,
+                )?;
+            }
             return Ok(());
         }
     }
@@ -353,10 +358,12 @@ pub fn attend_backward(
             let (q, out, dout, lse) = (rows(&q)?, rows(&out)?, rows(&dout)?, gpu.read(lse)?);
             let stride = shape.heads * shape.head_dim;
             let to = gpu_kernel::Rows { at: gpu.write(&mut dq)?, stride };
+            let bytes = gpu_kernel::backward_workspace(&shape, chunks.len()) as u64;
+            let workspace = stream.scratch(bytes)?;
             // SAFETY: tensors of that many elements on the GPU; rows of accumulators lie in them, checked above.
             unsafe {
                 gpu_kernel::backward(
-                    stream, dtype, &shape, q, out, lse, dout, &chunks, &sums, to, false,
+                    stream, dtype, &shape, q, out, lse, dout, &chunks, &sums, to, false, workspace,
                 )?;
             }
             return Ok(dq);

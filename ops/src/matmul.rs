@@ -6,7 +6,7 @@
 
 use slimpipe_kernels::cpu::gemm::{self, Beta, MatMut, MatRef};
 use slimpipe_kernels::cpu::threads::Threads;
-use slimpipe_kernels::cuda::plain_gemm::{self as gpu_kernel, Matrices};
+use slimpipe_kernels::cuda::gemm::{self as gpu_kernel, Matrices};
 use slimpipe_runtime::{DType, Element, Error, Layout, RawTensor, Result, Shape, team};
 
 use crate::dispatch::{mismatch, same_float};

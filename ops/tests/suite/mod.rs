@@ -5,7 +5,7 @@ mod attention;
 mod cast;
 mod cat;
 mod copy;
-mod cross_entropy;
+pub mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod layer_norm;

@@ -4,7 +4,7 @@ use slimpipe_ops::elementwise::add_assign;
 use slimpipe_ops::vocabulary::{Block, SUMS, TOTALS, combine, part_gradient, part_sums};
 use slimpipe_runtime::{DType, RawTensor, Result};
 
-use super::cross_entropy::{product, reference, some_labels};
+use crate::suite::cross_entropy::{product, reference, some_labels};
 use crate::suite::util::{FLOATS, assert_close, device, error, f64s, random};
 
 fn zeros(shape: [usize; 2], dtype: DType) -> RawTensor {

@@ -59,7 +59,8 @@ impl LlamaStage {
             Some((deal, rank)) => Some(vocabulary_part(config, deal, rank, source, dtype)?),
             None => None,
         };
-        let rope = Arc::new(RopeTable::new(config.rope_frequencies(), spec.slice_len, Device::current())?);
+        let rope =
+            Arc::new(RopeTable::new(config.rope_frequencies(), spec.slice_len, Device::current())?);
         let mut layers = Vec::with_capacity(spec.layers.len());
         for index in spec.layers.clone() {
             let block = Arc::new(Block::new(config, index, rope.clone(), &parameter)?);
