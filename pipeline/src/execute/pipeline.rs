@@ -132,6 +132,9 @@ impl<S: Stage> Pipeline<S> {
                 build(&spec)?
             };
             let plans = plan::plans(&stage, &spec, &slices, in_parts, exchange.as_ref())?;
+            // Planning ran backward on shapes: nothing was added to any gradient, though each was asked to take
+            // something.
+            stage.parameters().iter().for_each(Parameter::zero_grad);
             memory.install_slices(chunk, plans).map_err(Error::from)?;
             stages.push((spec, stage));
         }
