@@ -6,7 +6,7 @@ use slimpipe_allocator::{Memory, Region};
 use slimpipe_autograd::{
     KvCache, Parameter, Result, RopeTable, TapeEnd, Tensor, backward, no_grad,
 };
-use slimpipe_runtime::{DType, RawTensor};
+use slimpipe_runtime::{DType, Device, RawTensor};
 
 use super::util::{distance, error, grad, parameter, random};
 
