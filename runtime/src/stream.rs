@@ -72,8 +72,7 @@ impl Streams {
         &self.0.communication
     }
 
-    /// The GPU's memory in the order of the compute stream: for a rank's
-    /// [`Memory`](slimpipe_allocator::Memory).
+    /// The GPU's memory in the order of the compute stream: for a rank's [`Memory`].
     pub fn source(&self) -> GpuSource {
         GpuSource::new(self.compute().clone())
     }

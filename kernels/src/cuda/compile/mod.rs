@@ -16,7 +16,6 @@ use std::sync::{Once, OnceLock};
 
 pub use cache::{Cache, Key};
 pub use nvrtc::{Compiled, Compiler};
-#[allow(unused_imports, reason = "until the first launcher")]
 pub(super) use source::source;
 pub use source::{HEADERS, Source};
 pub use variant::{Define, Expects, Variant};
