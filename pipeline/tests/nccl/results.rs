@@ -89,7 +89,7 @@ fn messages_and_collectives_give_what_they_should_whatever_the_timing() {
     ] {
         let nccl = slimpipe_mock::nccl();
         nccl.set("send", send);
-        nccl.set("order", order);
+        slimpipe_mock::driver().set("order", order);
         nccl.set("deferred", deferred);
         for (rank, result) in launch(4, TIMEOUT, everything).into_iter().enumerate() {
             assert_eq!(result, Ok(()), "rank {rank}, {send}, {order}");
