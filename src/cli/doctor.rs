@@ -5,7 +5,7 @@ use slimpipe::kernels::cpu::peak::{PeakKind, bandwidth_gbs, peak_gflops};
 use slimpipe::kernels::cpu::simd::{has_avx512_bf16, level};
 use slimpipe::kernels::cpu::threads::Threads;
 use slimpipe::kernels::cuda::compile::locate::{self, Wanted};
-use slimpipe::kernels::cuda::compile::{Cache, Compiler};
+use slimpipe::kernels::cuda::compile::{Cache, Compiler, pack};
 use slimpipe::kernels::cuda::{context, driver};
 use slimpipe::runtime::team;
 
@@ -79,10 +79,14 @@ fn libraries() {
     }
     match Cache::of_user() {
         None => line("kernel cache", "none: neither HOME nor SLIMPIPE_KERNEL_CACHE is set"),
-        Some(cache) => {
-            let (images, bytes) = cache.size();
-            let folder = cache.folder().display();
-            line("kernel cache", &format!("{folder}, {images} images, {}", Bytes(bytes)));
-        }
+        Some(cache) => line("kernel cache", &images(&cache)),
     }
+    if let Some(pack) = pack() {
+        line("kernel pack", &images(&pack));
+    }
+}
+
+fn images(cache: &Cache) -> String {
+    let (images, bytes) = cache.size();
+    format!("{}, {images} images, {}", cache.folder().display(), Bytes(bytes))
 }

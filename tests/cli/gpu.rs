@@ -127,6 +127,37 @@ fn other_libraries_are_found_where_variables_name_them_and_asked_for_their_versi
 }
 
 #[test]
+fn all_kernels_are_built_shown_and_packed() {
+    let scene = Scene::new();
+    // Assembly, which tests of the kernels themselves have in the cache.
+    let mut command = scene.command("kernels build --pack pack");
+    let out = command.env("SLIMPIPE_KERNEL_IMAGE", "ptx").output().unwrap();
+    let (told, shown) =
+        (String::from_utf8(out.stderr).unwrap(), String::from_utf8(out.stdout).unwrap());
+    if told.contains("NVRTC, which compiles the kernels, was not found") {
+        eprintln!("skipped: {told}");
+        return;
+    }
+    assert!(out.status.success(), "{told}");
+    let rows: Vec<Vec<&str>> =
+        shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let [heading, kernels @ .., last] = &rows[..] else { panic!("{shown}") };
+    assert_eq!(heading[..], ["registers", "spills", "shared", "bytes", "kernel"]);
+    assert_eq!(last[..4], [&kernels.len().to_string(), "kernels", "by", "NVRTC"]);
+    for kernel in kernels {
+        let registers: u32 = kernel[0].parse().unwrap();
+        assert!((1..=255).contains(&registers) && kernel[1] == "0", "{kernel:?}");
+    }
+    assert!(kernels.iter().any(|kernel| kernel[4].starts_with("rms_norm<")), "{shown}");
+    let packed = std::fs::read_dir(scene.path("pack")).unwrap().count();
+    assert!((1..=kernels.len()).contains(&packed), "{packed}");
+    let says = doctor(&scene, "kernel pack", |command| {
+        command.env("SLIMPIPE_KERNEL_PACK", "pack");
+    });
+    assert!(says.starts_with(&format!("pack, {packed} images, ")), "{says}");
+}
+
+#[test]
 fn kernels_cannot_be_built_without_a_compiler() {
     let scene = Scene::new();
     let mut command = scene.command("kernels build");

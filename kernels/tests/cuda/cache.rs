@@ -47,10 +47,9 @@ fn an_entry_that_was_changed_or_cut_counts_as_none() {
         let mut changed = whole.clone();
         changed[at] ^= 1;
         std::fs::write(&file, changed).unwrap();
-        let version_only = at == 8;
-        assert_eq!(cache.get(&key).is_some(), version_only, "byte {at}");
+        assert_eq!(cache.get(&key), None, "byte {at}");
     }
-    for len in [0, 7, 63, 64, 5000, whole.len() - 1] {
+    for len in [0, 7, 63, 64, 80, whole.len() - 1] {
         std::fs::write(&file, &whole[..len]).unwrap();
         assert_eq!(cache.get(&key), None, "{len} bytes");
     }

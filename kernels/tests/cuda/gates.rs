@@ -5,6 +5,7 @@ use slimpipe_kernels::cuda::compile::{Cache, ImageKind, Source, Variant, compile
 use slimpipe_kernels::cuda::variants;
 
 use crate::compile::{compiler, toy};
+use crate::stored::stored;
 
 /// What the gates say about a variant.
 fn violations(variant: &Variant) -> Option<Vec<String>> {
@@ -17,10 +18,16 @@ fn violations(variant: &Variant) -> Option<Vec<String>> {
 
 #[test]
 fn every_variant_passes_the_static_gates() {
-    let Some(compiler) = compiler() else { return };
-    let (variants, cache) = (variants(), Cache::of_user());
-    let images = compile_all(&variants, ImageKind::Ptx, compiler, cache.as_ref()).unwrap();
-    assert!(!variants.is_empty() && images.len() == variants.len());
+    let variants = variants();
+    let images = match compiler() {
+        Some(compiler) => {
+            let cache = Cache::of_user();
+            compile_all(&variants, ImageKind::Ptx, compiler, cache.as_ref()).unwrap()
+        }
+        None => variants.iter().map_while(stored).collect(),
+    };
+    assert!(!variants.is_empty());
+    assert_eq!(images.len(), variants.len(), "not all assembly is stored");
     let mut wrong = Vec::new();
     for (variant, image) in variants.iter().zip(&images) {
         let ptx = std::str::from_utf8(&image.bytes).unwrap();

@@ -3,3 +3,4 @@
 mod cache;
 mod compile;
 mod gates;
+mod stored;

@@ -8,7 +8,7 @@ use cudarc::driver::result;
 use half::bf16;
 use proptest::test_runner::Config;
 use slimpipe_kernels::cpu::simd::Scalar;
-use slimpipe_kernels::cuda::compile::{Compiler, ImageKind};
+use slimpipe_kernels::cuda::compile::{self, ImageKind};
 use slimpipe_kernels::cuda::stream::Priority;
 use slimpipe_kernels::cuda::{Context, DevicePtr, Float, Stream, copy};
 use slimpipe_mock::Library;
@@ -40,7 +40,7 @@ pub struct Gpu {
 pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
     let gpu = GPU.get_or_init(|| {
-        if let Err(why) = Compiler::find() {
+        if let Err(why) = compile::available() {
             eprintln!("skipped: no NVRTC here ({why}); scripts/nvrtc.sh fetches it");
             return None;
         }

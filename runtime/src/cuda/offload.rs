@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use slimpipe_allocator::offload::{Completion, CopyQueue, Move, Way};
-use slimpipe_kernels::cuda::{CudaError, DevicePtr, Event, Pinned, Result, Stream, copy};
+use slimpipe_kernels::cuda::{
+    CudaError, DevicePtr, Event, Pinned, PooledEvent, Result, Stream, copy,
+};
 
 use crate::stream::Streams;
 
@@ -18,22 +20,12 @@ pub struct PinnedMemory {
     streams: Streams,
     /// Back to back: the first byte of each, and its memory.
     pieces: Mutex<Vec<(u64, Pinned)>>,
-    /// Events that were used and can be again.
-    events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl PinnedMemory {
     /// Memory that is empty, for the rank of these streams.
     pub fn new(streams: Streams) -> Self {
-        Self { streams, pieces: Mutex::default(), events: Arc::default() }
-    }
-
-    /// An event recorded on `stream`.
-    fn mark(&self, stream: &Stream) -> Result<Event> {
-        let used = self.events.lock().pop();
-        let event = used.map_or_else(|| Event::new(stream.context()), Ok)?;
-        stream.record(&event)?;
-        Ok(event)
+        Self { streams, pieces: Mutex::default() }
     }
 
     /// Enqueues copies between a GPU's address and byte `at` here, piece by piece.
@@ -89,17 +81,14 @@ impl CopyQueue for PinnedMemory {
         };
         let enqueue = || {
             // What computes on these addresses now ends first.
-            let begun = self.mark(compute)?;
-            stream.wait(&begun)?;
-            self.events.lock().push(begun);
+            stream.wait(&*mark(compute)?)?;
             for of in moves {
                 // SAFETY: as the caller promises.
                 unsafe { self.copy(way, stream, of)? };
             }
-            self.mark(stream)
+            mark(stream)
         };
-        let (compute, events) = (compute.clone(), self.events.clone());
-        Arc::new(Copied { copied: enqueue().map_err(Arc::new), compute, events })
+        Arc::new(Copied { copied: enqueue().map_err(Arc::new), compute: compute.clone() })
     }
 }
 
@@ -111,12 +100,18 @@ impl Drop for PinnedMemory {
     }
 }
 
+/// An event recorded on `stream`.
+fn mark(stream: &Stream) -> Result<PooledEvent> {
+    let event = Event::pooled(stream.context())?;
+    stream.record(&event)?;
+    Ok(event)
+}
+
 /// Copies that were enqueued.
 struct Copied {
     /// Passed when they are over.
-    copied: Result<Event, Arc<CudaError>>,
+    copied: Result<PooledEvent, Arc<CudaError>>,
     compute: Stream,
-    events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Completion for Copied {
@@ -129,14 +124,5 @@ impl Completion for Copied {
 
     fn result(&self) -> io::Result<()> {
         self.copied.as_ref().map(|_| ()).map_err(|error| Error::other(error.clone()))
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        let none = Err(Arc::new(CudaError::NoDriver));
-        if let Ok(event) = std::mem::replace(&mut self.copied, none) {
-            self.events.lock().push(event);
-        }
     }
 }

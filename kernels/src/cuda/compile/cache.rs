@@ -4,6 +4,8 @@ use std::io::{Error, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use sha2::{Digest, Sha256};
 
 use super::{Image, ImageKind, Variant, nvrtc};
@@ -11,9 +13,13 @@ use crate::cuda::Version;
 use crate::cuda::error::Result;
 
 /// First bytes of an entry. Another layout needs another.
-const MAGIC: &[u8; 8] = b"slimker1";
-/// Bytes before the image: magic, compiler, lengths of image and log, hash of both.
-const HEADER: usize = 8 + 8 + 16 + 32;
+const MAGIC: &[u8; 8] = b"slimker2";
+/// Bytes before the hash: magic, compiler, lengths of image and log.
+const FACTS: usize = 8 + 8 + 16;
+/// Bytes before what is packed, image and log: with the hash of all else.
+const HEADER: usize = FACTS + 32;
+/// How hard to pack, of 10: harder costs more than it saves.
+const LEVEL: u8 = 6;
 
 /// What an image depends on, hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,33 +131,37 @@ impl Cache {
 
 fn encode(image: &Image) -> Vec<u8> {
     let Image { bytes, log, compiler, .. } = image;
-    let mut entry = Vec::with_capacity(HEADER + bytes.len() + log.len());
+    let packed = compress_to_vec(&[bytes, log.as_bytes()].concat(), LEVEL);
+    let mut entry = Vec::with_capacity(HEADER + packed.len());
     entry.extend(MAGIC);
     entry.extend(compiler.0.to_le_bytes());
     entry.extend(compiler.1.to_le_bytes());
     entry.extend((bytes.len() as u64).to_le_bytes());
     entry.extend((log.len() as u64).to_le_bytes());
-    entry.extend(Sha256::new().chain_update(bytes).chain_update(log).finalize());
-    entry.extend(bytes);
-    entry.extend(log.as_bytes());
+    entry.extend(hash(&entry, &packed));
+    entry.extend(packed);
     entry
 }
 
+fn hash(facts: &[u8], packed: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(facts).chain_update(packed).finalize().into()
+}
+
 fn decode(entry: &[u8], kind: ImageKind) -> Option<Image> {
-    let (header, rest) = entry.split_at_checked(HEADER)?;
+    let (header, packed) = entry.split_at_checked(HEADER)?;
     let number = |at: usize, len: usize| {
         header[at..at + len].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte))
     };
+    if !header.starts_with(MAGIC) || header[FACTS..] != hash(&header[..FACTS], packed) {
+        return None;
+    }
     let (image_len, log_len) = (number(16, 8), number(24, 8));
-    if !header.starts_with(MAGIC) || image_len.checked_add(log_len)? != rest.len() as u64 {
+    let len = usize::try_from(image_len.checked_add(log_len)?).ok()?;
+    let mut bytes = decompress_to_vec_with_limit(packed, len).ok()?;
+    if bytes.len() != len {
         return None;
     }
-    let (bytes, log) = rest.split_at(image_len as usize);
-    let hash = Sha256::new().chain_update(bytes).chain_update(log).finalize();
-    if header[32..] != hash[..] {
-        return None;
-    }
+    let log = String::from_utf8(bytes.split_off(image_len as usize)).ok()?;
     let compiler = Version(number(8, 4) as u32, number(12, 4) as u32);
-    let log = String::from_utf8(log.to_vec()).ok()?;
-    Some(Image { kind, bytes: bytes.to_vec(), log, compiler })
+    Some(Image { kind, bytes, log, compiler })
 }

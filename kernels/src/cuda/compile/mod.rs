@@ -173,10 +173,25 @@ pub fn compile_all(
     Ok(image_of.iter().filter_map(|&place| images[place].clone()).collect())
 }
 
-/// The image of a variant from the folder in `SLIMPIPE_KERNEL_PACK`.
+/// Whether there is a compiler, or at least a folder of stored images.
+///
+/// # Errors
+/// There is neither; the text says what was looked for.
+pub fn available() -> Result<(), String> {
+    match pack() {
+        Some(folder) if folder.folder().is_dir() => Ok(()),
+        _ => Compiler::find().map(|_| ()),
+    }
+}
+
+/// The image of a variant from the folder of stored images.
 fn stored(variant: &Variant, kind: ImageKind) -> Result<Option<Image>> {
-    let Some(folder) = std::env::var_os("SLIMPIPE_KERNEL_PACK").filter(|f| !f.is_empty()) else {
-        return Ok(None);
-    };
-    Ok(Cache::new(folder).get(&Key::new(variant, kind, None)?))
+    let Some(pack) = pack() else { return Ok(None) };
+    Ok(pack.get(&Key::new(variant, kind, None)?))
+}
+
+/// The folder named in `SLIMPIPE_KERNEL_PACK`.
+pub fn pack() -> Option<Cache> {
+    let folder = std::env::var_os("SLIMPIPE_KERNEL_PACK").filter(|folder| !folder.is_empty())?;
+    Some(Cache::new(folder))
 }
