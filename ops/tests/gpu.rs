@@ -6,20 +6,20 @@ mod suite;
 use std::sync::OnceLock;
 
 use slimpipe_allocator::MemoryBuilder;
-use slimpipe_kernels::cuda::compile::{Compiler, ImageKind};
+use slimpipe_kernels::cuda::compile::{self, ImageKind};
 use slimpipe_runtime::{Device, stream};
 
 /// Where the suite computes.
 fn device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    *DEVICE.get_or_init(|| match Compiler::find() {
-        Ok(_) => {
+    *DEVICE.get_or_init(|| match compile::available() {
+        Ok(()) => {
             slimpipe_mock::driver();
             ImageKind::Ptx.choose();
             Device::cuda(0).expect("the mock has a GPU")
         }
         Err(why) => {
-            eprintln!("not on a GPU: no NVRTC here ({why}); scripts/nvrtc.sh fetches it");
+            eprintln!("not on a GPU: {why}");
             Device::Cpu
         }
     })

@@ -41,7 +41,7 @@ pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
     let gpu = GPU.get_or_init(|| {
         if let Err(why) = compile::available() {
-            eprintln!("skipped: no NVRTC here ({why}); scripts/nvrtc.sh fetches it");
+            eprintln!("skipped: {why}");
             return None;
         }
         let mock = slimpipe_mock::driver_unless_real();

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use cudarc::driver::sys;
 use half::bf16;
-use slimpipe_kernels::cuda::compile::{Compiler, ImageKind};
+use slimpipe_kernels::cuda::compile::{self, ImageKind};
 use slimpipe_kernels::cuda::stream::Priority;
 use slimpipe_kernels::cuda::{Context, DevicePtr, Stream, copy};
 use slimpipe_mock::Library;
@@ -24,8 +24,8 @@ pub struct Gpu {
 pub fn gpu() -> Option<&'static Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     let open = || {
-        if let Err(why) = Compiler::find() {
-            eprintln!("skipped: no NVRTC here ({why}); scripts/nvrtc.sh fetches it");
+        if let Err(why) = compile::available() {
+            eprintln!("skipped: {why}");
             return None;
         }
         let mock = slimpipe_mock::driver_unless_real();

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use slimpipe_kernels::cuda::compile::Compiler;
+
 use crate::gpu::gpu;
 
 struct Mutant {
@@ -453,6 +455,10 @@ fn caught(folder: &Path, mutant: &Mutant) -> Result<&'static str, String> {
 
 #[test]
 fn every_planted_bug_is_caught() {
+    if let Err(why) = Compiler::find() {
+        eprintln!("skipped: no NVRTC to compile planted bugs ({why}); scripts/nvrtc.sh fetches it");
+        return;
+    }
     // A planted bug may hang a GPU.
     if gpu().is_none_or(|gpu| !gpu.is_mock())
         || std::env::var_os("SLIMPIPE_KERNEL_SOURCES").is_some()

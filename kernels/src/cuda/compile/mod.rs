@@ -96,19 +96,19 @@ impl Image {
     }
 }
 
-/// The image of a variant, as this process loads it.
+/// The image of a variant, as this process loads it: the stored one if there is one of this source, and
+/// otherwise compiled.
 ///
 /// # Errors
 /// It does not compile, or there is no compiler and no stored image.
 pub fn image(variant: &Variant) -> Result<Image> {
     let kind = ImageKind::current();
-    let cache = Cache::of_user();
+    if let Some(image) = stored(variant, kind)? {
+        return Ok(image);
+    }
     match Compiler::find() {
-        Ok(compiler) => compile(variant, kind, compiler, cache.as_ref()),
-        Err(looked) => match stored(variant, kind)? {
-            Some(image) => Ok(image),
-            None => Err(CudaError::NoCompiler { looked }),
-        },
+        Ok(compiler) => compile(variant, kind, compiler, Cache::of_user().as_ref()),
+        Err(looked) => Err(CudaError::NoCompiler { looked }),
     }
 }
 
@@ -180,7 +180,9 @@ pub fn compile_all(
 pub fn available() -> Result<(), String> {
     match pack() {
         Some(folder) if folder.folder().is_dir() => Ok(()),
-        _ => Compiler::find().map(|_| ()),
+        _ => Compiler::find()
+            .map(|_| ())
+            .map_err(|looked| format!("no NVRTC ({looked}); scripts/nvrtc.sh fetches it")),
     }
 }
 
