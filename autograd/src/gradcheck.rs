@@ -1,8 +1,8 @@
 //! Checking analytic gradients against differences of the function itself.
 
 use slimpipe_ops::copy::copy;
+use slimpipe_runtime::RawTensor;
 use slimpipe_runtime::random::Random;
-use slimpipe_runtime::{Device, RawTensor};
 
 use crate::{Error, Parameter, Result, Tensor, no_grad};
 
@@ -47,7 +47,7 @@ impl GradCheck {
     /// evaluations per element.
     ///
     /// `f` may give a tensor of any shape: its elements are weighted by fixed random numbers and
-    /// summed in f64, so that no error cancels. Inputs and output are f32 on the CPU.
+    /// summed in f64, so that no error cancels. Inputs and output are f32.
     ///
     /// # Errors
     /// [`Error::GradientCheck`] names the first element that differs; or `f` failed.
@@ -60,7 +60,7 @@ impl GradCheck {
             .collect::<Result<_>>()?;
         let tensors: Vec<Tensor> = parameters.iter().map(Parameter::tensor).collect();
         let output = f(&tensors)?;
-        let weights = RawTensor::randn(*output.shape(), 1.0, Random::new(0, 0), Device::Cpu)?;
+        let weights = RawTensor::randn(*output.shape(), 1.0, Random::new(0, 0), output.device())?;
         output.backward_with(weights.clone())?;
         drop((output, tensors));
         for parameter in &parameters {
@@ -87,7 +87,7 @@ impl GradCheck {
         let evaluate = |element: usize, delta: f32| -> Result<(f64, f64)> {
             let (mut moved, mut tensors) = (values.clone(), inputs.to_vec());
             moved[element] += delta;
-            tensors[input] = Tensor::new(&moved, *inputs[input].shape(), Device::Cpu)?;
+            tensors[input] = Tensor::new(&moved, *inputs[input].shape(), inputs[input].device())?;
             let output = f(&tensors)?.to_vec::<f32>()?;
             let sum = output.iter().zip(weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum();
             Ok((f64::from(moved[element]), sum))

@@ -32,14 +32,15 @@ extern "C" __global__ void __launch_bounds__(512)
   if (threadIdx.x == 0) parts[row] = part;
 }
 
-// `parts` is [count, rows]; each row's loss (f64) goes to `losses`.
+// `parts` is [count, rows]; each row's loss goes to `losses`. A label outside the whole vocabulary gives NaN.
 extern "C" __global__ void __launch_bounds__(256)
-    vocabulary_combine(const Part* parts, u32 count, const i64* labels, u64 rows, Total* totals,
-                       f64* losses) {
+    vocabulary_combine(const Part* parts, u32 count, const i64* labels, i64 vocab, u64 rows,
+                       Total* totals, f32* losses) {
   for_grid(rows, [&](u64 row) {
-    if (labels[row] == IGNORE) {
+    i64 label = labels[row];
+    if (label == IGNORE) {
       totals[row] = {0.0f, 0.0f};
-      losses[row] = 0.0;
+      losses[row] = 0.0f;
       return;
     }
     f32 max = -infinity();
@@ -50,8 +51,9 @@ extern "C" __global__ void __launch_bounds__(256)
       sum += part.sum * exp((f64)(part.max - max));
       own += part.own;
     }
+    if (label < 0 || label >= vocab) sum = not_a_number();
     totals[row] = {max, (f32)sum};
-    losses[row] = max + log(sum) - own;
+    losses[row] = (f32)(max + log(sum) - own);
   });
 }
 

@@ -34,7 +34,8 @@ pub fn block_rows(rows: usize, vocab: usize) -> usize {
     rows.div_ceil(rows.div_ceil(most).max(1))
 }
 
-fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Result<()> {
+/// Refuses `labels` unless they are those of `rows` rows, each in a vocabulary of `vocab` tokens or ignored.
+pub(crate) fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Result<()> {
     if labels.dims() != [rows] || labels.dtype() != DType::I64 {
         let (shape, dtype) = (labels.shape(), labels.dtype());
         let what = format!("{rows} rows need {rows} labels of dtype i64, got {shape} of {dtype}");
@@ -45,7 +46,7 @@ fn check(op: &'static str, rows: usize, vocab: usize, labels: &RawTensor) -> Res
 }
 
 /// Refuses labels outside a vocabulary of `vocab` tokens.
-pub(crate) fn check_labels(op: &'static str, labels: &[i64], vocab: usize) -> Result<()> {
+fn check_labels(op: &'static str, labels: &[i64], vocab: usize) -> Result<()> {
     let valid = |label: i64| label == IGNORE || (0..vocab as i64).contains(&label);
     match labels.iter().find(|&&label| !valid(label)) {
         Some(label) => Err(mismatch(op, format!("label {label} in a vocabulary of {vocab}"))),

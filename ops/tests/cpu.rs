@@ -3,8 +3,6 @@
 mod suite;
 #[path = "suite/threads.rs"]
 mod threads;
-#[path = "suite/vocabulary.rs"]
-mod vocabulary;
 
 use slimpipe_allocator::MemoryBuilder;
 use slimpipe_runtime::Device;

@@ -9,7 +9,7 @@ use slimpipe_autograd::{
 };
 use slimpipe_runtime::{DType, Device, RawTensor, team};
 
-use super::util::parameter;
+use crate::suite::util::parameter;
 
 const ROWS: usize = 32;
 const WIDTH: usize = 24;
@@ -204,7 +204,7 @@ fn a_backward_in_two_parts_gives_the_gradients_of_a_whole_one() {
             let products = ["q", "k", "v", "o", "gate", "up", "down"];
             assert_eq!(empty(&llama), if parts { products.to_vec() } else { Vec::new() });
             waiting.into_iter().for_each(|weights| weights.run().unwrap());
-            llama.weights.iter().map(super::util::grad).collect::<Vec<_>>()
+            llama.weights.iter().map(crate::suite::util::grad).collect::<Vec<_>>()
         };
         assert!(run(true) == run(false), "{dtype}");
     }
@@ -243,7 +243,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
             for tape in tapes.into_iter().rev() {
                 backward(tape, one(Device::Cpu).unwrap(), None).unwrap();
             }
-            llama.weights.iter().map(super::util::grad).collect::<Vec<_>>()
+            llama.weights.iter().map(crate::suite::util::grad).collect::<Vec<_>>()
         };
         let alone = run(1);
         assert!(run(2) == alone && run(5) == alone, "{dtype}");

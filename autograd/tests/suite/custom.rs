@@ -3,7 +3,7 @@
 use slimpipe_autograd::{CustomOp, Error, Result, Tensor, gradcheck};
 use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{error, grad, parameter, random};
+use crate::suite::util::{error, grad, parameter, random};
 
 /// a b + c, whose third input may be declared to have no gradient.
 struct MultiplyAdd {

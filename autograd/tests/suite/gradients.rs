@@ -6,9 +6,9 @@ use slimpipe_autograd::{
     CustomOp, Error, GradCheck, IGNORE, KvCache, Parameter, Result, RopeTable, Tensor, Unary,
     gradcheck,
 };
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::random;
+use super::util::{device, random};
 
 /// Positive numbers away from zero.
 fn positive(shape: &[usize], stream: u64) -> Tensor {
@@ -66,7 +66,7 @@ fn reductions_and_softmax() {
     gradcheck(&x, |x| x[0].softmax()).unwrap();
     // Distinct values, further apart than the steps.
     let apart: Vec<f32> = (0..12).map(|i| (i * 7 % 12) as f32).collect();
-    let x = [Tensor::new(&apart, (3, 4), Device::Cpu).unwrap()];
+    let x = [Tensor::new(&apart, (3, 4), device()).unwrap()];
     gradcheck(&x, |x| x[0].max_keepdim()?.scale(0.1)?.exp()).unwrap();
 }
 
@@ -127,21 +127,21 @@ fn norms_and_gates() {
 
 #[test]
 fn embeddings_of_parameters_and_of_other_tables() {
-    let ids = RawTensor::from_slice(&[2u32, 0, 2, 4], (2, 2), Device::Cpu).unwrap();
+    let ids = RawTensor::from_slice(&[2u32, 0, 2, 4], (2, 2), device()).unwrap();
     gradcheck(&[random([5, 3], 1)], |x| x[0].embedding(&ids)).unwrap();
     gradcheck(&[random([5, 3], 1)], |x| x[0].tanh()?.embedding(&ids)?.exp()).unwrap();
 }
 
 #[test]
 fn rotations() {
-    let table = Arc::new(RopeTable::new(vec![1.0, 0.1, 0.01], 5, Device::Cpu).unwrap());
+    let table = Arc::new(RopeTable::new(vec![1.0, 0.1, 0.01], 5, device()).unwrap());
     gradcheck(&[random([5, 2, 6], 1)], |x| x[0].rope(&table, 7)).unwrap();
     gradcheck(&[random([5, 2, 6], 1)], |x| x[0].tanh()?.rope_into(&table, 7)?.exp()).unwrap();
 }
 
 #[test]
 fn losses() {
-    let labels = RawTensor::from_slice(&[1i64, IGNORE, 4, 0], 4, Device::Cpu).unwrap();
+    let labels = RawTensor::from_slice(&[1i64, IGNORE, 4, 0], 4, device()).unwrap();
     gradcheck(&[random([4, 5], 1)], |x| x[0].cross_entropy(&labels, 0.25)?.scale(3.0)).unwrap();
 }
 

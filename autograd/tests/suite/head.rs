@@ -1,12 +1,12 @@
 //! The fused output layer and loss.
 
 use slimpipe_autograd::{IGNORE, Parameter, Tensor, no_grad};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{distance, error, grad, parameter, random};
+use super::util::{device, distance, error, grad, parameter, random};
 
 fn labels() -> RawTensor {
-    RawTensor::from_slice(&[1i64, IGNORE, 6, 0, 2], 5, Device::Cpu).unwrap()
+    RawTensor::from_slice(&[1i64, IGNORE, 6, 0, 2], 5, device()).unwrap()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn it_equals_a_linear_layer_and_a_cross_entropy() {
 #[test]
 fn a_tied_embedding_collects_both_gradients() {
     let w = parameter("w", (7, 4), DType::F32);
-    let ids = RawTensor::from_slice(&[3u32, 1, 1, 0, 6], 5, Device::Cpu).unwrap();
+    let ids = RawTensor::from_slice(&[3u32, 1, 1, 0, 6], 5, device()).unwrap();
     let run = |table: &Parameter, head: &Parameter| {
         let x = table.tensor().embedding(&ids).unwrap();
         x.head_loss(head, &labels(), 0.25).unwrap().backward().unwrap();

@@ -6,9 +6,9 @@ use slimpipe_allocator::{Memory, Region};
 use slimpipe_autograd::{
     KvCache, Parameter, Result, RopeTable, TapeEnd, Tensor, backward, no_grad,
 };
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{distance, error, grad, parameter, random};
+use super::util::{device, distance, error, grad, parameter, random};
 
 const ROWS: usize = 24;
 const LAYERS: usize = 2;
@@ -77,7 +77,7 @@ impl Model {
         let (len, width) = (ROWS / slices, self.heads * self.dim);
         let to = |x: Tensor| x.to_dtype(self.dtype).unwrap();
         let (x, dy) = (to(random([ROWS, width], 1)), to(random([ROWS, width], 2)));
-        let table = Arc::new(RopeTable::new(frequencies(self.dim), len, Device::Cpu).unwrap());
+        let table = Arc::new(RopeTable::new(frequencies(self.dim), len, device()).unwrap());
         let mut caches: Vec<KvCache> = (0..LAYERS).map(|_| KvCache::new()).collect();
         let (mut live, mut outputs): (Vec<(TapeEnd, TapeEnd)>, Vec<f32>) = (Vec::new(), Vec::new());
         for slice in 0..slices {
@@ -183,7 +183,7 @@ fn an_attention_that_fails_leaves_the_cache_as_it_was() {
 
 #[test]
 fn accumulators_live_from_the_last_slices_backward_to_their_own() {
-    let memory = Memory::builder(0).build();
+    let memory = crate::memory(Memory::builder(0)).build();
     let _entered = memory.enter();
     let slices: Vec<Parameter> =
         (0..3).map(|i| parameter(&format!("{i}"), (4, 2, 8), DType::F32)).collect();

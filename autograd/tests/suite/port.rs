@@ -8,9 +8,9 @@ use slimpipe_autograd::{
 };
 use slimpipe_ops::attention::{Chunk, ChunkGrad, GradRows, attend, attend_backward, merge};
 use slimpipe_ops::elementwise::add_reusing;
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{distance, grad, parameter};
+use super::util::{device, distance, grad, parameter};
 
 /// Attends to the first chunk apart from the others.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl AttentionPort for Apart {
         let (far, near) = grads.split_at_mut(own);
         let dq = attend_backward(q, &chunks[own..], out, lse, grad, scale, offset, near)?;
         let [first] = far else { return Ok(dq) };
-        let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, Device::Cpu);
+        let zeros = |x: &RawTensor| RawTensor::zeros(*x.shape(), DType::F32, device());
         let Chunk { k, v, .. } = chunks[0];
         let mut part = ChunkGrad { dk: zeros(k)?, dv: zeros(v)? };
         let rows = &mut [GradRows::all(&mut part)];
@@ -105,7 +105,7 @@ impl AttentionPort for Refusing {
 #[test]
 fn what_a_port_meets_is_told_and_the_cache_stays_as_it_was() {
     let mut cache = KvCache::with_port(Arc::new(Refusing));
-    let x = Tensor::new(&[1f32; 8], (2, 1, 4), Device::Cpu).unwrap();
+    let x = Tensor::new(&[1f32; 8], (2, 1, 4), device()).unwrap();
     let error = x.attend(&x, &x, &mut cache, 1.0).unwrap_err();
     assert_eq!(error.to_string(), "nobody answers");
     assert_eq!(cache.slices(), 0);
@@ -114,7 +114,7 @@ fn what_a_port_meets_is_told_and_the_cache_stays_as_it_was() {
 #[test]
 fn a_cache_gives_what_was_written_and_forgets_what_it_is_told_to() {
     let mut cache = KvCache::new();
-    let x = |value| Tensor::new(&[value; 8], (2, 1, 4), Device::Cpu).unwrap();
+    let x = |value| Tensor::new(&[value; 8], (2, 1, 4), device()).unwrap();
     for value in [1f32, 2.0] {
         x(value).attend(&x(value), &x(-value), &mut cache, 1.0).unwrap();
     }

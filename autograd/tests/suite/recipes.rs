@@ -23,7 +23,7 @@ fn block(x: &Tensor, w: &[Parameter; 4], hold: bool) -> Result<Tensor> {
 }
 
 fn run(dtype: DType, hold: bool) -> (Vec<Vec<f32>>, u64) {
-    let memory = Memory::builder(0).build();
+    let memory = crate::memory(Memory::builder(0)).build();
     let _entered = memory.enter();
     let w = [
         parameter("norm", 16, dtype),
@@ -55,7 +55,7 @@ fn recomputed_results_give_the_same_gradients_for_less_memory() {
 
 #[test]
 fn a_recomputed_value_is_freed_with_its_last_reader() {
-    let memory = Memory::builder(0).build();
+    let memory = crate::memory(Memory::builder(0)).build();
     let _entered = memory.enter();
     let (norm, w) = (parameter("norm", 64, DType::F32), parameter("w", (64, 64), DType::F32));
     let x = parameter("x", (100, 64), DType::F32);

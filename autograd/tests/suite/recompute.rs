@@ -10,9 +10,9 @@ use slimpipe_autograd::{
     Tensor, backward_input, no_grad, recompute,
 };
 use slimpipe_ops::attention::{GradRows, attend, attend_backward};
-use slimpipe_runtime::{DType, Device, RawTensor};
+use slimpipe_runtime::{DType, RawTensor};
 
-use super::util::{error, grad, parameter, random};
+use super::util::{device, error, grad, parameter, random};
 
 const ROWS: usize = 40;
 const WIDTH: usize = 16;
@@ -73,7 +73,7 @@ impl Mlp {
 
 /// Output, gradients, and the bytes held between forward and backward.
 fn run(dtype: DType, layers: usize, again: bool, split: bool) -> (Vec<Vec<f32>>, u64) {
-    let memory = Memory::builder(0).build();
+    let memory = crate::memory(Memory::builder(0)).build();
     let _entered = memory.enter();
     let mlp = Mlp::new(dtype);
     let x = parameter("x", (ROWS, WIDTH), dtype);
@@ -171,7 +171,7 @@ fn regions_nest() {
 
 #[test]
 fn nothing_is_kept_under_no_grad() {
-    let memory = Memory::builder(0).build();
+    let memory = crate::memory(Memory::builder(0)).build();
     let _entered = memory.enter();
     let x = parameter("x", (3, 4), DType::F32);
     let _quiet = no_grad();
@@ -275,7 +275,7 @@ fn slices_with_regions_run_backward_in_reverse_order_only() {
 #[test]
 fn a_region_that_writes_to_a_cache_is_refused() {
     let cache = parking_lot::Mutex::new(KvCache::new());
-    let x = Tensor::new(&[1f32; 8], (2, 1, 4), Device::Cpu).unwrap();
+    let x = Tensor::new(&[1f32; 8], (2, 1, 4), device()).unwrap();
     let refused = error(recompute([x], move |[x]| x.attend(&x, &x, &mut cache.lock(), 1.0)));
     assert!(refused.contains("call KvCache::write before it"), "{refused}");
 }

@@ -8,7 +8,7 @@ use slimpipe_autograd::{
 };
 use slimpipe_runtime::{DType, Device, RawTensor};
 
-use super::util::{error, grad, parameter, random};
+use crate::suite::util::{error, grad, parameter, random};
 
 /// The identity, whose backward notes the live bytes.
 struct Probe(Memory, Arc<Mutex<Vec<u64>>>);

@@ -5,15 +5,28 @@ use slimpipe_ops::cast::cast;
 use slimpipe_runtime::random::Random;
 use slimpipe_runtime::{DType, Device, RawTensor, Shape};
 
+/// Where the suite computes.
+pub fn device() -> Device {
+    crate::device()
+}
+
 /// Normal numbers, another draw for each `stream`.
 pub fn random(shape: impl Into<Shape>, stream: u64) -> Tensor {
-    Tensor::randn(shape, 1.0, Random::new(29, stream), Device::Cpu).unwrap()
+    Tensor::randn(shape, 1.0, Random::new(29, stream), device()).unwrap()
 }
 
 /// A parameter of normal numbers around 0.
 pub fn parameter(name: &str, shape: impl Into<Shape>, dtype: DType) -> Parameter {
-    let value = RawTensor::randn(shape, 0.3, Random::named(29, name), Device::Cpu).unwrap();
+    let value = RawTensor::randn(shape, 0.3, Random::named(29, name), device()).unwrap();
     Parameter::new(name, cast(&value, dtype).unwrap())
+}
+
+/// The address of a tensor's elements.
+pub fn address(x: &Tensor) -> u64 {
+    match x.device() {
+        Device::Cuda(_) => x.raw().device_ptr("test").unwrap().0,
+        _ => x.raw().as_bytes("test").unwrap().as_ptr().addr() as u64,
+    }
 }
 
 /// A parameter's gradient, which it must have.

@@ -73,18 +73,20 @@ pub fn sums(threads: &Threads, logits: &[f32], labels: &[i64], first: usize, sum
 }
 
 /// What the sums of all parts, [parts, rows, 3], come to, row by row: `totals` [rows, 2], see
-/// [`TOTALS`]. Gives the sum of the rows' losses (nats), added in order.
+/// [`TOTALS`], and the rows' `losses` (nats).
 ///
 /// # Panics
 /// Sizes that do not fit.
-pub fn combine(parts: &[f32], labels: &[i64], totals: &mut [f32]) -> f64 {
+pub fn combine(parts: &[f32], labels: &[i64], totals: &mut [f32], losses: &mut [f32]) {
     let len = labels.len() * SUMS;
     assert!(len > 0 && parts.len().is_multiple_of(len), "{SUMS} sums per part and row");
     assert_eq!(totals.len(), labels.len() * TOTALS, "{TOTALS} totals per row");
-    let mut loss = 0.0;
-    for (row, (&label, totals)) in labels.iter().zip(totals.chunks_exact_mut(TOTALS)).enumerate() {
+    assert_eq!(losses.len(), labels.len(), "a loss per row");
+    let rows = labels.iter().zip(totals.chunks_exact_mut(TOTALS)).zip(losses).enumerate();
+    for (row, ((&label, totals), loss)) in rows {
         if label == IGNORE {
             totals.fill(0.0);
+            *loss = 0.0;
             continue;
         }
         let parts = || parts.chunks_exact(len).map(|part| &part[row * SUMS..][..SUMS]);
@@ -96,9 +98,8 @@ pub fn combine(parts: &[f32], labels: &[i64], totals: &mut [f32]) -> f64 {
             own += f64::from(part[2]);
         }
         totals.copy_from_slice(&[max, sum as f32]);
-        loss += f64::from(max) + sum.ln() - own;
+        *loss = (f64::from(max) + sum.ln() - own) as f32;
     }
-    loss
 }
 
 /// Turns `logits` [rows, width], the part from token `first` on, into (softmax - onehot) * scale in

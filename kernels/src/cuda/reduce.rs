@@ -166,7 +166,7 @@ pub unsafe fn sum_squares(
 ///
 /// # Safety
 /// As [`sum_squares`].
-pub(super) unsafe fn add_up(
+unsafe fn add_up(
     stream: &Stream,
     numbers: DevicePtr,
     count: u64,

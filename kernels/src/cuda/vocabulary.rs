@@ -3,7 +3,7 @@
 use super::compile::{Source, Variant, source};
 use super::error::Result;
 use super::grid::{PACK_BYTES, line, rows as row_grid};
-use super::{DevicePtr, Float, Stream, reduce};
+use super::{DevicePtr, Float, Stream};
 
 static SOURCE: Source = source!("sm90_float_vocabulary.cu");
 
@@ -36,8 +36,8 @@ pub unsafe fn sums(
 }
 
 /// What the sums of all parts, [parts, rows, 3], come to, row by row: `totals` (f32, [rows,
-/// [`TOTALS`](crate::cpu::vocabulary::TOTALS)]). The sum of the rows' losses (nats) is written to `loss` (f64),
-/// or added to it.
+/// [`TOTALS`](crate::cpu::vocabulary::TOTALS)]), and the rows' `losses` (f32, nats). A label outside the whole
+/// vocabulary, of `vocab` tokens, gives NaN.
 ///
 /// # Errors
 /// As [`sums`].
@@ -50,20 +50,16 @@ pub unsafe fn combine(
     sums: DevicePtr,
     parts: usize,
     labels: DevicePtr,
+    vocab: usize,
     rows: usize,
     totals: DevicePtr,
-    loss: DevicePtr,
-    accumulate: bool,
+    losses: DevicePtr,
 ) -> Result<()> {
-    let losses = stream.scratch((rows * size_of::<f64>()) as u64)?;
     let kernel = stream.context().kernel(&variant("vocabulary_combine", Float::F32))?;
-    let (parts, count) = (parts as u32, rows as u64);
-    let args: &super::launch::Args<'_> = &[&sums, &parts, &labels, &count, &totals, &losses];
-    // SAFETY: as the caller promises; there is a loss per row.
-    unsafe {
-        kernel.launch(stream, line(count, 256), args)?;
-        reduce::add_up(stream, losses, count, accumulate, loss)
-    }
+    let (parts, vocab, rows) = (parts as u32, vocab as i64, rows as u64);
+    let args: &super::launch::Args<'_> = &[&sums, &parts, &labels, &vocab, &rows, &totals, &losses];
+    // SAFETY: as the caller promises.
+    unsafe { kernel.launch(stream, line(rows, 256), args) }
 }
 
 /// The gradient of `logits` [rows, width], (softmax - onehot) * scale (0 where ignored), given the `totals` of all

@@ -18,3 +18,4 @@ mod softmax;
 mod swiglu;
 mod unary;
 pub mod util;
+pub mod vocabulary;

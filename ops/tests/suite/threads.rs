@@ -7,7 +7,7 @@ use slimpipe_ops::rope::RopeTable;
 use slimpipe_runtime::{DType, Device, RawTensor, Result, Shape, team};
 
 use crate::suite::util::{FLOATS, labels, random};
-use crate::vocabulary::in_parts;
+use crate::suite::vocabulary::in_parts;
 
 fn bytes(tensors: Vec<RawTensor>) -> Vec<Vec<u8>> {
     let bytes = |x: &RawTensor| ops::copy::contiguous(x)?.as_bytes("test").map(<[u8]>::to_vec);

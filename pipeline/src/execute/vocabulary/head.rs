@@ -16,6 +16,7 @@ const OP: &str = "head_loss";
 /// What a block of rows is computed on.
 pub(super) struct Scratch {
     x: RawTensor,
+    labels: RawTensor,
     logits: RawTensor,
     /// The logits' gradient in the weights' dtype, where that is not f32.
     low: Option<RawTensor>,
@@ -23,6 +24,7 @@ pub(super) struct Scratch {
     /// Of all ranks, by rank.
     sums: RawTensor,
     totals: RawTensor,
+    losses: RawTensor,
 }
 
 impl Scratch {
@@ -38,18 +40,20 @@ impl Scratch {
         let is_low = dtype != DType::F32;
         Ok(Self {
             x: RawTensor::empty((rows, width), dtype, device, OP)?,
+            labels: RawTensor::empty(rows, DType::I64, device, OP)?,
             logits: f32s(rows, tokens)?,
             low: is_low.then(|| RawTensor::empty((rows, tokens), dtype, device, OP)).transpose()?,
             dx: f32s(rows, width)?,
             sums: f32s(ranks as usize * rows, SUMS)?,
             totals: f32s(rows, TOTALS)?,
+            losses: RawTensor::empty(rows, DType::F32, device, OP)?,
         })
     }
 
     /// Uses only what `rows` rows need: the last block may be smaller.
     fn shorten(&mut self, rows: usize, ranks: u32) -> Result<()> {
-        let Self { x, logits, low, dx, sums, totals } = self;
-        for part in [x, logits, dx, totals].into_iter().chain(low) {
+        let Self { x, labels, logits, low, dx, sums, totals, losses } = self;
+        for part in [x, labels, logits, dx, totals, losses].into_iter().chain(low) {
             *part = part.narrow(0, 0, rows)?;
         }
         *sums = sums.narrow(0, 0, ranks as usize * rows)?;
@@ -81,7 +85,8 @@ impl Vocabulary {
                 hidden
                     .with_rows(start, labels.len(), |hidden| copy_into(hidden, &mut scratch.x))?;
             }
-            loss += self.head_block(unit, labels, scale, &mut scratch, timeline)?;
+            scratch.labels.slice_mut(OP)?.copy_from_slice(labels);
+            loss += self.head_block(unit, scale, &mut scratch, timeline)?;
             if let Some(hidden) = &mut hidden {
                 hidden.with_rows(start, labels.len(), |hidden| cast_into(&scratch.dx, hidden))?;
             }
@@ -94,35 +99,33 @@ impl Vocabulary {
     fn head_block(
         &mut self,
         unit: Unit,
-        labels: &[i64],
         scale: f32,
         scratch: &mut Scratch,
         timeline: &mut Timeline,
     ) -> Result<f64> {
         let (rank, last, deal) = (self.comm.rank(), self.last, self.part.deal);
         let weight = self.part.head.value();
-        let Scratch { x, logits, low, dx, sums, totals } = scratch;
-        let sums = sums.slice_mut::<f32>(OP)?;
-        let totals = totals.slice_mut::<f32>(OP)?;
+        let Scratch { x, labels, logits, low, dx, sums, totals, losses } = scratch;
         let x_bytes = x.as_bytes_mut(OP)?;
         let comm = &mut self.comm;
         timeline.record(Work::VocabShare(unit), || comm.broadcast(last, x_bytes))?;
         let first = deal.tokens(rank).start;
         let mut block = Block { x, weight: &weight, labels, first, logits };
-        let own = labels.len() * SUMS;
+        let rows = losses.elem_count();
         timeline.record(Work::VocabHead(unit), || {
-            part_sums(&mut block, deal.total(), &mut sums[rank as usize * own..][..own])
+            let sums_of = |own: &mut RawTensor| part_sums(&mut block, deal.total(), own);
+            sums.with_rows(rank as usize * rows, rows, sums_of)
         })?;
-        timeline.record(Work::VocabShare(unit), || {
-            comm.all_gather(size_of::<f32>(), &mut [bytemuck::cast_slice_mut(sums)])
-        })?;
+        let all = sums.as_bytes_mut(OP)?;
+        timeline
+            .record(Work::VocabShare(unit), || comm.all_gather(size_of::<f32>(), &mut [all]))?;
         let loss = timeline.record(Work::VocabHead(unit), || -> Result<f64> {
-            let loss = combine(sums, labels, totals);
+            combine(sums, block.labels, deal.total(), totals, losses)?;
             self.part.head.accumulate(|dweight, overwrite| {
                 let dweight = (dweight, overwrite);
                 Ok(part_gradient(&mut block, totals, scale, low.as_mut(), dx, dweight)?)
             })?;
-            Ok(loss)
+            Ok(losses.slice::<f32>(OP)?.iter().map(|&loss| f64::from(loss)).sum())
         })?;
         let dx = dx.slice_mut::<f32>(OP)?;
         timeline.record(Work::VocabShare(unit), || comm.reduce_f32(last, Reduction::Sum, dx))?;

@@ -1,0 +1,5 @@
+//! Gradients on a GPU.
+
+mod suite;
+
+use slimpipe_mock_device::{device, memory};
