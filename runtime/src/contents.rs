@@ -161,10 +161,8 @@ impl RawTensor {
             return Err(Error::NotOnGpu { op, device: self.device() });
         };
         let (from, streams) = (self.device_span(op)?, stream::current(ordinal)?);
-        // SAFETY: the view's bytes, as many as `bytes` has, which is kept until the copy is over; the tensor
-        // was written in the order of this stream.
-        unsafe { copy::to_host(streams.compute(), from, bytes.as_mut_ptr(), bytes.len())? };
-        Ok(streams.compute().synchronize()?)
+        // SAFETY: the view's bytes, as many as `bytes` has; the tensor was written in the order of this stream.
+        unsafe { streams.download(from, bytes) }
     }
 
     /// Has `fill` write bytes `range` of an unshared contiguous tensor: where they lie, or, if that is on a GPU,

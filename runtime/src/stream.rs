@@ -91,6 +91,15 @@ impl Streams {
         unsafe { self.0.staging.upload(self.compute(), bytes, to) }
     }
 
+    /// Copies to memory of the host what the compute stream has written, and waits for that.
+    ///
+    /// # Safety
+    /// As many bytes are valid at `from`.
+    pub(crate) unsafe fn download(&self, from: DevicePtr, bytes: &mut [u8]) -> Result<()> {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.staging.download(self.compute(), from, bytes) }
+    }
+
     /// Makes these streams current on this thread while the guard lives.
     pub fn enter(&self) -> StreamGuard {
         let previous = STREAMS.with(|current| current.replace(Some(self.clone())));

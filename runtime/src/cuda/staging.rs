@@ -1,4 +1,4 @@
-//! Pinned buffers through which the host's bytes reach a GPU.
+//! Pinned buffers through which the host's bytes reach a GPU, and come back.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) struct Staging {
 
 struct Ring {
     memory: Arc<Pinned>,
-    /// By buffer: passed when the last copy from it is over.
+    /// By buffer: passed when the last copy from or to it is over.
     free: Vec<Event>,
     next: usize,
 }
@@ -31,6 +31,17 @@ impl Ring {
         let memory = Arc::new(Pinned::new(context, BUFFERS * BUFFER)?);
         let free = (0..BUFFERS).map(|_| Event::new(context)).collect::<Result<_, _>>()?;
         Ok(Self { memory, free, next: 0 })
+    }
+
+    /// The next buffer, when it is free: its first byte, and the event to record behind its use.
+    fn take(&mut self) -> Result<(*mut u8, &Event)> {
+        let (at, event) = (self.next, &self.free[self.next]);
+        self.next = (at + 1) % BUFFERS;
+        if !event.is_done()? {
+            event.synchronize()?; // the copy was enqueued many copies ago
+        }
+        // SAFETY: inside the memory.
+        Ok((unsafe { self.memory.as_ptr().add(at * BUFFER) }, event))
     }
 }
 
@@ -44,25 +55,62 @@ impl Staging {
     /// As many bytes are valid at `to`, and nobody else uses them until the stream has done it.
     pub(crate) unsafe fn upload(&self, stream: &Stream, bytes: &[u8], to: DevicePtr) -> Result<()> {
         let mut ring = self.ring.lock();
-        let ring = match &mut *ring {
-            Some(ring) => ring,
-            none => none.insert(Ring::new(stream.context())?),
-        };
+        let ring = Self::ready(&mut ring, stream)?;
         for (part, bytes) in bytes.chunks(BUFFER).enumerate() {
-            let event = &ring.free[ring.next];
-            if !event.is_done()? {
-                event.synchronize()?; // the copy was enqueued many copies ago
-            }
-            // SAFETY: inside the pinned memory, whose last copy from here is over; `to` as the caller
-            // promises.
+            let (buffer, event) = ring.take()?;
+            // SAFETY: nobody uses the buffer, which has room for a chunk; `to` as the caller promises.
             unsafe {
-                let from = ring.memory.as_ptr().add(ring.next * BUFFER);
-                from.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-                copy::to_device(stream, from, to.offset((part * BUFFER) as u64), bytes.len())?;
+                buffer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                copy::to_device(stream, buffer, to.offset((part * BUFFER) as u64), bytes.len())?;
             }
             stream.record(event)?;
-            ring.next = (ring.next + 1) % BUFFERS;
         }
         Ok(())
+    }
+
+    /// Copies what is at `from` to `bytes` and waits until `stream` has come that far: only for it, for a copy
+    /// to pageable memory may wait for the whole device.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    ///
+    /// # Safety
+    /// As many bytes are valid at `from`, written in the order of `stream`.
+    pub(crate) unsafe fn download(
+        &self,
+        stream: &Stream,
+        from: DevicePtr,
+        bytes: &mut [u8],
+    ) -> Result<()> {
+        let mut ring = self.ring.lock();
+        let ring = Self::ready(&mut ring, stream)?;
+        let mut from = from;
+        for parts in bytes.chunks_mut(BUFFERS * BUFFER) {
+            let first = ring.next;
+            for part in parts.chunks(BUFFER) {
+                let (buffer, event) = ring.take()?;
+                // SAFETY: nobody uses the buffer, which has room for a chunk; `from` as the caller promises.
+                unsafe { copy::to_host(stream, from, buffer, part.len())? };
+                stream.record(event)?;
+                from = from.offset(part.len() as u64);
+            }
+            for (place, part) in parts.chunks_mut(BUFFER).enumerate() {
+                let at = (first + place) % BUFFERS;
+                ring.free[at].synchronize()?;
+                // SAFETY: inside the memory; the copy that wrote it is over.
+                unsafe {
+                    let buffer = ring.memory.as_ptr().add(at * BUFFER);
+                    buffer.copy_to_nonoverlapping(part.as_mut_ptr(), part.len());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ready<'a>(ring: &'a mut Option<Ring>, stream: &Stream) -> Result<&'a mut Ring> {
+        Ok(match ring {
+            Some(ring) => ring,
+            none => none.insert(Ring::new(stream.context())?),
+        })
     }
 }
