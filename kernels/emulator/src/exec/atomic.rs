@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use half::{bf16, f16};
 
-use super::access::{addresses, aligned, lanes, resolve, shared_block};
+use super::access::{addresses, aligned, lanes, note_global, resolve, shared_block};
 use super::commons::Commons;
 use super::step::Machine;
 use super::warp::Warp;
@@ -43,7 +43,12 @@ pub(super) fn execute(
             };
             let f = |old: u64| updated(atomic.update, atomic.ty, old, a, b);
             old[lane] = match resolve(atomic.space, address) {
-                Place::Global(address) => global(machine, address, width, f),
+                Place::Global(address) => {
+                    if commons.global.active() {
+                        note_global(commons, warp, lane, address, width);
+                    }
+                    global(machine, address, width, f)
+                }
                 Place::Shared(address) => {
                     let (block, offset) =
                         shared_block(&commons.blocks, warp, atomic.space, address)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::block::Block;
 use super::commons::{ClusterBarrier, Commons};
 use super::diagnose::{self, Place};
-use super::flight;
+use super::flight::{self, Spot};
 use super::matrix;
 use super::policy::{Policy, Random};
 use super::setup::{Dimensions, specials};
@@ -65,6 +65,7 @@ impl Cluster {
         };
         commons.flights.clear();
         commons.barrier = ClusterBarrier::default();
+        commons.global.start(program.async_loads);
         commons.clock = 1;
         commons.blocks.resize_with(blocks, Block::default);
         let registers = program.start_registers();
@@ -161,7 +162,8 @@ impl Cluster {
 
     /// All warps wait: a copy lands, or waits are given up, or it is a deadlock.
     fn unblock(&mut self, machine: &mut Machine<'_>) -> Result<(), Box<Fault>> {
-        let landed = flight::land_one(machine, &mut self.commons);
+        let waits: Vec<Spot> = self.warps.iter().flat_map(mbarrier_waits).collect();
+        let landed = flight::land_one(machine, &mut self.commons, &waits);
         if landed.map_err(|raised| self.fault(machine, 0, raised))? {
             return Ok(());
         }
@@ -212,4 +214,12 @@ impl Cluster {
         let place = Place { block: self.commons.blocks[block].index, warp, pc: raised.pc };
         diagnose::located(machine, place, *raised.trouble)
     }
+}
+
+/// The mbarriers that lanes of a warp wait for.
+fn mbarrier_waits(warp: &Warp) -> impl Iterator<Item = Spot> {
+    warp.groups.iter().filter_map(|group| match group.wait {
+        Wait::Mbarrier { offset, .. } => Some(Spot { block: warp.block, offset }),
+        _ => None,
+    })
 }

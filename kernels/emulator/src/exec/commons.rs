@@ -2,6 +2,7 @@
 
 use super::block::Block;
 use super::flight::Flights;
+use super::global_watch::GlobalWatch;
 use super::policy::Random;
 use crate::fault::{FaultKind, Trouble};
 
@@ -11,6 +12,7 @@ pub(super) struct Commons {
     pub blocks: Vec<Block>,
     pub flights: Flights,
     pub barrier: ClusterBarrier,
+    pub global: GlobalWatch,
     /// Counts fences; a write is visible to the async proxy if a fence has a later time.
     pub clock: u32,
     /// `None` if nothing is left to chance.

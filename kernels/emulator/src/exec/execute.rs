@@ -145,14 +145,14 @@ fn simple(
                 warp.bulk_groups(lane).commit();
             }
         }
-        Op::ProxyFence | Op::InitFence => {
+        Op::ProxyFence { .. } | Op::InitFence => {
             commons.clock += 1;
             let now = commons.clock;
             let watch = &mut commons.blocks[warp.block].watch;
             for lane in access::lanes(active) {
                 let thread = warp.number * LANES as u32 + lane as u32;
                 match instr.op {
-                    Op::ProxyFence => watch.fence(thread, now),
+                    Op::ProxyFence { shared, global } => watch.fence(thread, now, shared, global),
                     _ => watch.init_fence(thread, now),
                 }
             }
@@ -168,6 +168,7 @@ fn simple(
                 _ => warp.registers.put_words(slot, active, &[now as u32; LANES]),
             }
         }
+        Op::Pause => return Ok(Next::Yield),
         Op::Nop => {}
         Op::Compute(_)
         | Op::Branch { .. }

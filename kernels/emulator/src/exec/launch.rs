@@ -124,7 +124,10 @@ impl<'a> Launch<'a> {
         if !divides || product(cluster) > u64::from(MOST_CLUSTER) {
             return Err(format!("clusters of {cluster:?} do not fit the grid {:?}", self.grid));
         }
-        let shared = program.dynamic_start.saturating_add(self.shared).max(program.static_shared);
+        let shared = match self.shared {
+            0 => program.static_shared,
+            dynamic => program.dynamic_start.saturating_add(dynamic),
+        };
         if shared > MOST_SHARED {
             return Err(format!("{shared} bytes of shared memory; a block has {MOST_SHARED}"));
         }

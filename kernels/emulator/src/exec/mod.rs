@@ -10,6 +10,7 @@ mod commons;
 mod diagnose;
 mod execute;
 mod flight;
+mod global_watch;
 mod launch;
 mod matrix;
 mod policy;

@@ -24,8 +24,10 @@ pub(super) struct Watch {
     uses: Vec<Use>,
     /// Last generic writer of each granule: time in the upper half, thread plus one in the lower.
     writers: Vec<u64>,
-    /// When each thread last made its writes visible to the async proxy.
+    /// When each thread last made its writes to shared memory visible to the async proxy.
     fences: Vec<u32>,
+    /// The same of its writes to global memory.
+    global_fences: Vec<u32>,
     /// When each thread last made its mbarriers visible to it.
     init_fences: Vec<u32>,
 }
@@ -38,7 +40,7 @@ impl Watch {
         if remember {
             self.writers.resize(bytes.div_ceil(GRANULE) as usize, 0);
         }
-        for fences in [&mut self.fences, &mut self.init_fences] {
+        for fences in [&mut self.fences, &mut self.global_fences, &mut self.init_fences] {
             fences.clear();
             fences.resize(threads as usize, 0);
         }
@@ -95,12 +97,22 @@ impl Watch {
         }
     }
 
-    /// Threads make what they wrote visible to the async proxy.
-    pub(super) fn fence(&mut self, thread: u32, now: u32) {
-        self.fences[thread as usize] = now;
+    /// A thread makes what it wrote visible to the async proxy.
+    pub(super) fn fence(&mut self, thread: u32, now: u32, shared: bool, global: bool) {
+        if shared {
+            self.fences[thread as usize] = now;
+        }
+        if global {
+            self.global_fences[thread as usize] = now;
+        }
     }
 
-    /// Threads make mbarriers visible to it.
+    /// When a thread last made its writes to global memory visible.
+    pub(super) fn global_fence(&self, thread: u32) -> u32 {
+        self.global_fences.get(thread as usize).copied().unwrap_or(0)
+    }
+
+    /// A thread makes its mbarriers visible to it.
     pub(super) fn init_fence(&mut self, thread: u32, now: u32) {
         self.init_fences[thread as usize] = now;
     }

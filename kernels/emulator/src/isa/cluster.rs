@@ -89,10 +89,12 @@ fn map<'a>(d: &mut Decoder<'a>, op: &mut Opcode<'_>, o: &[Operand<'a>]) -> Resul
 
 fn proxy(d: &mut Decoder<'_>, op: &mut Opcode<'_>) -> Result<(), String> {
     if op.has("async") {
-        for modifier in ["global", "shared::cta", "shared::cluster"] {
-            op.has(modifier);
-        }
-        d.emit(Op::ProxyFence, Operands::default());
+        let (global, shared) =
+            match (op.has("global"), op.has("shared::cta") | op.has("shared::cluster")) {
+                (false, false) => (true, true),
+                named => named,
+            };
+        d.emit(Op::ProxyFence { shared, global }, Operands::default());
         return Ok(());
     }
     // Tensor maps are read when a copy is issued, in the order of the text.

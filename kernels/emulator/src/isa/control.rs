@@ -40,7 +40,7 @@ pub(super) fn decode<'a>(
         "call" => return Err("functions are not supported: inline them".into()),
         "nanosleep" => {
             op.ty()?;
-            d.emit(Op::Nop, Operands::default());
+            d.emit(Op::Pause, Operands::default());
         }
         "bar" | "barrier" => barrier(d, op, o)?,
         _ => return Ok(false),

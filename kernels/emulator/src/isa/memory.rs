@@ -1,7 +1,7 @@
 //! Loads, stores and addresses.
 
 use super::Type;
-use super::compute::unary;
+use super::compute::{Compute, unary};
 use super::decoder::{Decoder, class};
 use super::op::{Op, Operands, Space};
 use super::opcode::Opcode;
@@ -61,6 +61,7 @@ pub(super) fn decode<'a>(
         "ld" | "ldu" => transfer(d, op, o, true)?,
         "st" => transfer(d, op, o, false)?,
         "cvta" => convert(d, op, o)?,
+        "isspacep" => belongs(d, op, o)?,
         "prefetch" | "prefetchu" | "discard" | "applypriority" => {
             hint(op);
             for level in ["L1", "L2", "global", "local", "tensormap"] {
@@ -199,6 +200,28 @@ fn convert<'a>(d: &mut Decoder<'a>, op: &mut Opcode<'_>, o: &[Operand<'a>]) -> R
     if ty.bytes() != 8 {
         return Err("addresses have 64 bits".into());
     }
+    d.emit_compute(compute, &[dst], &[src]);
+    Ok(())
+}
+
+/// `isspacep`: whether a generic address is in a space's window.
+fn belongs<'a>(d: &mut Decoder<'a>, op: &mut Opcode<'_>, o: &[Operand<'a>]) -> Result<(), String> {
+    let space = space(op);
+    let [dst, src] = super::decoder::exactly(o)?;
+    let (dst, src) = (d.dest(dst, Class::Predicate)?, d.source(src, Type::U64)?);
+    let compute: Compute = Box::new(move |regs, o, mask| {
+        let mut inside = 0;
+        for (lane, &address) in regs.doubles(o.src[0]).iter().enumerate() {
+            let here = match window::place(address) {
+                window::Place::Global(_) => space == Space::Global,
+                window::Place::Shared(_) => matches!(space, Space::Shared { .. }),
+                window::Place::Local(_) => space == Space::Local,
+                window::Place::Param(_) => space == Space::Param,
+            };
+            inside |= u32::from(here) << lane;
+        }
+        regs.put_predicate(o.dst[0], mask, inside);
+    });
     d.emit_compute(compute, &[dst], &[src]);
     Ok(())
 }

@@ -12,6 +12,7 @@ mod memory;
 mod names;
 mod op;
 mod opcode;
+mod sources;
 mod special;
 mod types;
 mod warp;

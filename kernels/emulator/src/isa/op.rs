@@ -75,6 +75,8 @@ pub(crate) enum Op {
     Compute(Compute),
     /// Does nothing that can be seen here: hints and orders the emulator always keeps.
     Nop,
+    /// Lets other warps run.
+    Pause,
     Branch {
         target: u32,
     },
@@ -115,8 +117,11 @@ pub(crate) enum Op {
     StoreAsync(StoreAsync),
     ClusterArrive,
     ClusterWait,
-    /// What the thread wrote becomes visible to the async proxy.
-    ProxyFence,
+    /// What the thread wrote there becomes visible to the async proxy.
+    ProxyFence {
+        shared: bool,
+        global: bool,
+    },
     /// The mbarriers the thread made become visible to the async proxy.
     InitFence,
     /// The warp gets more registers, or gives some back.

@@ -91,7 +91,7 @@ pub(crate) fn variable<'a>(
     let shape = shape(cursor)?;
     let mut initial = Vec::new();
     if cursor.take('=') {
-        values(cursor, shape.element, &mut initial)?;
+        values(cursor, shape.element, &mut initial, 0)?;
     }
     cursor.expect(';')?;
     let given = (initial.len() as u64).saturating_mul(shape.element.bytes());
@@ -100,20 +100,32 @@ pub(crate) fn variable<'a>(
         None if given > 0 => Some(given),
         None => None,
     };
+    if bytes.is_some_and(|b| b > LARGEST) || shape.align > LARGEST {
+        return Err(ParseError::new(line, format!("'{}' is too large", shape.name)));
+    }
     if bytes.is_some_and(|b| given > b) {
         return Err(ParseError::new(line, format!("'{}' has too many values", shape.name)));
     }
     Ok(Variable { line, space, name: shape.name, align: shape.align, bytes, initial })
 }
 
+/// Far more than any variable has.
+const LARGEST: u64 = 1 << 30;
+/// Most axes of an array that is given values.
+const MOST_AXES: u32 = 8;
+
 fn values<'a>(
     cursor: &mut Cursor<'a>,
     element: Type,
     list: &mut Vec<Initial<'a>>,
+    axes: u32,
 ) -> Result<(), ParseError> {
+    if axes > MOST_AXES {
+        return Err(cursor.error("the braces are too deep"));
+    }
     if cursor.take('{') {
         loop {
-            values(cursor, element, list)?;
+            values(cursor, element, list, axes + 1)?;
             if cursor.take('}') {
                 return Ok(());
             }

@@ -121,7 +121,7 @@ fn entry<'a>(cursor: &mut Cursor<'a>) -> Result<Entry<'a>, ParseError> {
             }
             let shape = shape(cursor)?;
             let bytes = shape.count.unwrap_or(0).saturating_mul(shape.element.bytes());
-            let offset = end.next_multiple_of(shape.align);
+            let offset = end.next_multiple_of(shape.align.min(LARGEST_PARAMS));
             end = offset.saturating_add(bytes);
             if bytes == 0 || end > LARGEST_PARAMS {
                 return Err(cursor.error(format!("'{name}' has empty or too large parameters")));

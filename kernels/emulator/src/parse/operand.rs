@@ -103,6 +103,9 @@ fn vector<'a>(cursor: &mut Cursor<'a>) -> Result<Operand<'a>, ParseError> {
     cursor.expect('{')?;
     let mut list = Vec::new();
     loop {
+        if let Some(Token::Mark('{' | '[')) = cursor.peek() {
+            return Err(cursor.error("braces hold registers and numbers only"));
+        }
         list.push(simple(cursor)?);
         if cursor.take('}') {
             return Ok(Operand::Vector(list));
@@ -113,6 +116,9 @@ fn vector<'a>(cursor: &mut Cursor<'a>) -> Result<Operand<'a>, ParseError> {
 
 fn address<'a>(cursor: &mut Cursor<'a>) -> Result<Operand<'a>, ParseError> {
     cursor.expect('[')?;
+    if let Some(Token::Mark('{' | '[')) = cursor.peek() {
+        return Err(cursor.error("an address begins with a register or a name"));
+    }
     let (base, mut offset) = match simple(cursor)? {
         Operand::Offset(name, offset) => (Operand::Name(name), offset),
         base => (base, 0),

@@ -81,6 +81,10 @@ pub(super) fn program(
         }
     }
     decoder.finish()?;
+    let async_loads = decoder.code.iter().any(|i| match &i.op {
+        Op::Bulk(copy) => copy.direction == Direction::Load,
+        _ => false,
+    });
     let async_reads = decoder.code.iter().any(|i| match &i.op {
         Op::Bulk(copy) => copy.direction != Direction::Load,
         Op::Product(_) => true,
@@ -103,6 +107,7 @@ pub(super) fn program(
         cluster: entry.cluster,
         code: decoder.code,
         async_reads,
+        async_loads,
         registers,
         constants: decoder.constants,
         specials: decoder.specials,

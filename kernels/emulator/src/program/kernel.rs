@@ -34,6 +34,8 @@ pub(crate) struct Program {
     pub code: Vec<Instr>,
     /// Whether something reads shared memory by the async proxy.
     pub async_reads: bool,
+    /// Whether something reads global memory by the async proxy.
+    pub async_loads: bool,
     pub registers: [usize; 3],
     pub constants: [Vec<Constant>; 3],
     pub specials: Vec<(Special, Slot)>,

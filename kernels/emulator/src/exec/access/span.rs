@@ -3,6 +3,7 @@
 use super::Data;
 use super::place::{aligned, lanes, resolve};
 use crate::exec::commons::Commons;
+use crate::exec::global_watch::Writer;
 use crate::exec::shared::split;
 use crate::exec::step::Machine;
 use crate::exec::warp::Warp;
@@ -10,6 +11,19 @@ use crate::fault::Trouble;
 use crate::isa::Space;
 use crate::memory::window::Place;
 use crate::registers::{ALL, LANES};
+
+/// Remembers that a lane wrote global memory.
+pub(in crate::exec) fn note_global(
+    commons: &mut Commons,
+    warp: &Warp,
+    lane: usize,
+    address: u64,
+    bytes: usize,
+) {
+    let thread = warp.number * LANES as u32 + lane as u32;
+    let writer = Writer { block: warp.block, thread };
+    commons.global.wrote(address, bytes, writer, commons.clock);
+}
 
 /// All bytes from the lowest lane's first to the highest lane's last.
 #[derive(Clone, Copy)]
@@ -96,7 +110,15 @@ impl Span {
         mask: u32,
     ) -> Option<*mut u8> {
         match resolve(space, self.low) {
-            Place::Global(address) => machine.view.locate(address, self.bytes).ok(),
+            Place::Global(address) => {
+                let pointer = machine.view.locate(address, self.bytes).ok()?;
+                if commons.global.active() {
+                    for lane in lanes(mask) {
+                        note_global(commons, warp, lane, at[lane], self.width as usize);
+                    }
+                }
+                Some(pointer)
+            }
             Place::Shared(address) => {
                 let (start, end) = self.own(warp, address)?;
                 let now = commons.clock;

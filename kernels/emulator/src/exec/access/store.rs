@@ -2,7 +2,7 @@
 
 use super::Data;
 use super::place::{addresses, lanes, local_range, resolve, shared_block};
-use super::span::Span;
+use super::span::{Span, note_global};
 use crate::exec::commons::Commons;
 use crate::exec::step::Machine;
 use crate::exec::warp::Warp;
@@ -111,6 +111,9 @@ pub(in crate::exec) fn write(
     match resolve(space, address) {
         Place::Global(address) => {
             machine.write_global(address, source)?;
+            if commons.global.active() {
+                note_global(commons, warp, lane, address, bytes);
+            }
         }
         Place::Shared(address) => {
             let (rank, offset) = shared_block(&commons.blocks, warp, space, address)?;

@@ -4,7 +4,7 @@ use super::Data;
 use super::place::{addresses, aligned, lanes, spot};
 use super::store::get;
 use crate::exec::commons::Commons;
-use crate::exec::flight::{Origin, remote_store};
+use crate::exec::flight::{Cargo, Origin, send};
 use crate::exec::step::{Machine, Raised};
 use crate::exec::warp::Warp;
 use crate::isa::{Operands, StoreAsync};
@@ -36,7 +36,7 @@ pub(in crate::exec) fn store_async(
         let (to, barrier) = places.map_err(|trouble| Raised::at(origin, trouble))?;
         let value = data[lane][..bytes].to_vec();
         let how = store.reduction.map(|how| (how, store.ty));
-        remote_store(machine, commons, origin, value, to, how, barrier)?;
+        send(machine, commons, origin, Cargo::Value { value, to, how, barrier })?;
     }
     Ok(())
 }

@@ -76,7 +76,11 @@ pub(in crate::exec) fn mbarrier(
         .map_err(|trouble| trouble.at_lane(lane))?;
     }
     warp.registers.put_doubles(operands.dst[0], active, &states);
-    Ok(Next::Step)
+    // Whoever waited may go on at once, and be early.
+    Ok(match commons.random {
+        Some(_) => Next::Yield,
+        None => Next::Step,
+    })
 }
 
 fn value(warp: &Warp, slot: Slot, lane: usize) -> u64 {

@@ -1,15 +1,16 @@
 //! Bulk copies are issued: operands are read and checked.
 
 use super::boxes::{Global, decode};
+use super::claim::begin;
 use super::{Cargo, Flight, Origin, Spot, depart};
 use crate::exec::access::{lanes, read, shared_place};
 use crate::exec::commons::Commons;
 use crate::exec::step::{Machine, Raised};
 use crate::exec::warp::Warp;
 use crate::fault::{FaultKind, Trouble};
-use crate::isa::{Bulk, Direction, Operands, Reduction, Space, Type, reducible};
+use crate::isa::{Bulk, Direction, Operands, Space, Type, reducible};
 use crate::registers::{Class, LANES, Registers, Slot};
-use crate::tensor_map::{AXES, Element, Swizzle};
+use crate::tensor_map::{AXES, Element};
 
 /// Executes a bulk copy of the active lanes: each one issues its own.
 pub(in crate::exec) fn bulk(
@@ -193,118 +194,8 @@ fn element_type(element: Element) -> Type {
     }
 }
 
-/// Checks what the copy touches against what is under way, and notes what it uses.
-fn begin(
-    machine: &Machine<'_>,
-    commons: &mut Commons,
-    cargo: &Cargo,
-    origin: Origin,
-    id: u64,
-) -> Result<(), Box<Trouble>> {
-    let reader = origin.warp * LANES as u32 + origin.lane;
-    match cargo {
-        Cargo::Load { source, offset, blocks, .. } => {
-            let bytes = source.bytes() as u32;
-            for &block in blocks {
-                let spot = Spot { block, offset: *offset };
-                claim(machine, commons, spot, bytes, source.swizzle(), true, origin, id)?;
-            }
-        }
-        Cargo::Store { target, from, .. } => {
-            let bytes = target.bytes() as u32;
-            claim(machine, commons, *from, bytes, target.swizzle(), false, origin, id)?;
-            visible(machine, commons, *from, bytes, reader)?;
-        }
-        Cargo::Remote { from, to, bytes, .. } => {
-            claim(machine, commons, *from, *bytes, Swizzle::None, false, origin, id)?;
-            visible(machine, commons, *from, *bytes, reader)?;
-            claim(machine, commons, *to, *bytes, Swizzle::None, true, origin, id)?;
-        }
-        Cargo::Value { value, to, .. } => {
-            let bytes = value.len() as u32;
-            claim(machine, commons, *to, bytes, Swizzle::None, true, origin, id)?;
-        }
-        Cargo::Thread { to, bytes, .. } => {
-            claim(machine, commons, *to, u32::from(*bytes), Swizzle::None, true, origin, id)?;
-        }
-        Cargo::Arrival { .. } => {}
-    }
-    Ok(())
-}
-
-/// Notes that a copy uses bytes of a block until it is done with them.
-#[allow(clippy::too_many_arguments)]
-fn claim(
-    machine: &Machine<'_>,
-    commons: &mut Commons,
-    spot: Spot,
-    bytes: u32,
-    swizzle: Swizzle,
-    writes: bool,
-    origin: Origin,
-    id: u64,
-) -> Result<(), Box<Trouble>> {
-    let block = commons.block(spot.block)?;
-    block.shared.read(spot.offset, bytes as usize)?;
-    // Swizzled chunks stay within rows of 128 bytes.
-    let (start, end) = match swizzle {
-        Swizzle::None => (spot.offset, spot.offset + bytes),
-        _ => (spot.offset & !127, (spot.offset + bytes).next_multiple_of(128)),
-    };
-    block.watch.check(start, end, writes).map_err(|conflict| {
-        let line = machine.line(conflict.pc);
-        let access = if writes { "a copy would write" } else { "a copy would read" };
-        conflict.trouble(access, spot.offset, line)
-    })?;
-    if writes && let Some(at) = block.mbarriers.touched(start, end) {
-        let what = format!("a copy to {start:#x}..{end:#x} would destroy the mbarrier at {at:#x}");
-        return Err(Trouble::new(FaultKind::Mbarrier, what));
-    }
-    block.watch.begin(start, end - start, writes, id, origin.pc);
-    Ok(())
-}
-
-/// Refuses bytes that the async proxy does not see.
-fn visible(
-    machine: &Machine<'_>,
-    commons: &mut Commons,
-    from: Spot,
-    bytes: u32,
-    reader: u32,
-) -> Result<(), Box<Trouble>> {
-    let block = &mut commons.blocks[from.block];
-    match block.watch.unseen(from.offset, from.offset + bytes, reader) {
-        None => Ok(()),
-        Some(writer) => {
-            let [x, y, z] = machine.dimensions.thread(writer);
-            let what = format!(
-                "a copy reads {:#x}..{:#x} of shared memory, where thread ({x}, {y}, {z}) has \
-                 written: fence.proxy.async is missing between",
-                from.offset,
-                from.offset + bytes
-            );
-            Err(Trouble::new(FaultKind::MissingFence, what))
-        }
-    }
-}
-
-/// Issues a value to another block's memory.
-#[allow(clippy::too_many_arguments)]
-pub(in crate::exec) fn remote_store(
-    machine: &mut Machine<'_>,
-    commons: &mut Commons,
-    origin: Origin,
-    value: Vec<u8>,
-    to: Spot,
-    how: Option<(Reduction, Type)>,
-    barrier: Spot,
-) -> Result<(), Raised> {
-    let cargo = Cargo::Value { value, to, how, barrier };
-    send(machine, commons, origin, cargo).map(|_| ())
-}
-
 /// Issues work whose operands are known; gives its number.
-pub(super) fn send(
+pub(in crate::exec) fn send(
     machine: &mut Machine<'_>,
     commons: &mut Commons,
     origin: Origin,

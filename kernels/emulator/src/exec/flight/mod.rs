@@ -1,6 +1,7 @@
 //! Asynchronous copies: issued now, done later.
 
 mod boxes;
+mod claim;
 mod groups;
 mod issue;
 mod land;
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 
 pub(super) use boxes::Global;
 pub(super) use groups::Groups;
-pub(super) use issue::{bulk, remote_store};
+pub(super) use issue::{bulk, send};
 pub(super) use land::{land, read_source};
 pub(super) use thread_copy::copy_async;
 
@@ -65,6 +66,21 @@ pub(super) enum Cargo {
     Thread { source: u64, to: Spot, bytes: u8, read: u8 },
     /// An arrival when earlier copies of the thread have landed.
     Arrival { barrier: Spot, after: Vec<u64> },
+}
+
+impl Cargo {
+    /// Whether the mbarrier at that place hears of the landing.
+    fn reports_to(&self, spot: Spot) -> bool {
+        match self {
+            Self::Load { blocks, barrier, .. } => {
+                *barrier == spot.offset && blocks.contains(&spot.block)
+            }
+            Self::Remote { barrier, .. }
+            | Self::Value { barrier, .. }
+            | Self::Arrival { barrier, .. } => *barrier == spot,
+            Self::Store { .. } | Self::Thread { .. } => false,
+        }
+    }
 }
 
 /// Copies that are under way, in the order of their issue.
@@ -128,9 +144,18 @@ pub(super) fn drift(machine: &mut Machine<'_>, commons: &mut Commons) -> Result<
     }
 }
 
-/// Nothing else can go on: something lands that somebody may wait for. Tells whether it did.
-pub(super) fn land_one(machine: &mut Machine<'_>, commons: &mut Commons) -> Result<bool, Raised> {
-    let ids: Vec<u64> = commons.flights.waited_for().map(|f| f.id).collect();
+/// Nothing else can go on: something lands that is reported to one of the mbarriers that threads
+/// wait for, or else anything. Tells whether there was something.
+pub(super) fn land_one(
+    machine: &mut Machine<'_>,
+    commons: &mut Commons,
+    waits: &[Spot],
+) -> Result<bool, Raised> {
+    let needed = |f: &&Flight| waits.iter().any(|spot| f.cargo.reports_to(*spot));
+    let mut ids: Vec<u64> = commons.flights.waited_for().filter(needed).map(|f| f.id).collect();
+    if ids.is_empty() {
+        ids = commons.flights.waited_for().map(|f| f.id).collect();
+    }
     let Some(last) = ids.len().checked_sub(1) else { return Ok(false) };
     let chosen = commons.random.as_mut().map_or(0, |r| r.below(last + 1));
     land(machine, commons, ids[chosen])?;

@@ -71,14 +71,14 @@ impl Track {
         slots.iter().for_each(|s| self.uses[s.index()].reads -= 1);
     }
 
-    /// The first of the registers that products under way write.
-    pub(super) fn written(&self, slots: &[Slot]) -> Option<Slot> {
-        slots.iter().copied().find(|s| self.uses[s.index()].written)
+    /// Whether products under way write the register.
+    pub(super) fn written(&self, slot: &Slot) -> bool {
+        self.uses[slot.index()].written
     }
 
-    /// The first of the registers that was written since the last fence.
-    pub(super) fn unfenced(&self, slots: &[Slot]) -> Option<Slot> {
-        slots.iter().copied().find(|s| self.uses[s.index()].fences == self.fences)
+    /// Whether the register was written since the last fence.
+    pub(super) fn unfenced(&self, slot: &Slot) -> bool {
+        self.uses[slot.index()].fences == self.fences
     }
 }
 
