@@ -4,7 +4,7 @@
 #   scripts/gpu_check.sh pack      where the code is built: puts what the other machine needs into carry/, which git ignores
 #   scripts/gpu_check.sh [PART..]  there: runs all parts, or those named; results go to $OUT or carry/out
 #
-# Parts: facts kernels sanitizer bench. Each runs alone. At the end come a table and a line of JSON;
+# Parts: facts kernels train bench sanitizer. Each runs alone. At the end come a table and a line of JSON;
 # the exit code is 1 if a part failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -18,15 +18,19 @@ pack() {
   cargo build --release
   cp target/release/slimpipe "$here/"
   # Test executables that can run on a GPU, as cargo names them.
-  cargo test --release -p slimpipe-kernels --no-run --message-format=json 2>/dev/null |
+  cargo test --release -p slimpipe-kernels -p slimpipe-ops -p slimpipe-autograd --no-run --message-format=json 2>/dev/null |
     python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable") and message["target"]["name"] in sys.argv[1:]:
-        print(message["target"]["name"], message["executable"])' tensor_cores launchers |
+        package = message["package_id"].split("#")[0].rsplit("/", 1)[-1]
+        print(package + "-" + message["target"]["name"], message["executable"])' tensor_cores launchers gpu |
     while read -r name path; do cp "$path" "$here/tests/$name"; done
   strip "$here/slimpipe" "$here"/tests/*
+  # Machine code, so that nothing is compiled there; a compiler there is used where this is missing.
+  SLIMPIPE_KERNEL_IMAGE=cubin "$here/slimpipe" kernels build --pack "$here/kernels" ||
+    echo "no kernels are carried: the other machine must have NVRTC" >&2
   du -sh "$here"
 }
 
@@ -41,6 +45,12 @@ kernels() {
   return $failed
 }
 
+# Losses beside the CPU's and memory peaks beside the plan's; then a Llama of 1 B parameters for its speed.
+train() {
+  "$here/slimpipe" bench gpu | tee "$out/train.jsonl" &&
+    "$here/slimpipe" bench gpu --alone --dtype bf16 --hidden 2048 --layers 16 --seq 32768 -m 1 | tee "$out/speed.jsonl"
+}
+
 sanitizer() {
   local tool
   tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
@@ -48,7 +58,7 @@ sanitizer() {
     echo "no compute-sanitizer on this machine"
     return 77
   fi
-  for test in "$here"/tests/*; do
+  for test in "$here"/tests/kernels-*; do
     SLIMPIPE_TEST_GPU=real "$tool" --error-exitcode 9 "$test" --test-threads=1 attention gemm || return 1
   done
 }
@@ -65,11 +75,12 @@ fi
 test -x "$here/slimpipe" || { echo "no $here/slimpipe: run scripts/gpu_check.sh pack where the code is built"; exit 2; }
 mkdir -p "$out"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(facts kernels sanitizer bench)
+[ ${#parts[@]} -gt 0 ] || parts=(facts kernels train bench sanitizer)
 results=()
 failed=0
-export -f facts kernels sanitizer bench
+export -f facts kernels train bench sanitizer
 export here out
+export SLIMPIPE_KERNEL_PACK=$PWD/$here/kernels SLIMPIPE_KERNEL_CACHE=$PWD/$here/cache
 for part in "${parts[@]}"; do
   printf '\n== %s\n' "$part"
   start=$SECONDS

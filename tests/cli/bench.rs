@@ -157,3 +157,28 @@ fn doctor_says_what_the_machine_offers() {
         assert!(!value(found_or_why_not).is_empty(), "{found_or_why_not}");
     }
 }
+
+#[test]
+fn bench_gpu_compares_a_gpu_with_the_cpu_and_its_memory_with_the_plan() {
+    if let Err(why) = slimpipe::kernels::cuda::compile::available() {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let scene = Scene::new();
+    let words =
+        "bench gpu -p 1,2 -n 2 -m 1 --seq 128 --layers 2 --hidden 64 --steps 2 --dtype bf16";
+    let mut command = scene.command(words);
+    let output = slimpipe_mock::preload(&mut command).env("SLIMPIPE_KERNEL_IMAGE", "ptx").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<Value> = (output.stdout.split(|&byte| byte == b'\n'))
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    for (line, ranks) in lines.iter().zip(1..) {
+        assert_eq!((&line["p"], line["ranks"].as_array().unwrap().len()), (&ranks.into(), ranks));
+        // Other sums, other roundings: equal would mean that the CPU ran twice.
+        assert!(line["off_cpu"].as_f64().is_some_and(|off| off > 0.0), "{line}");
+    }
+}

@@ -1,6 +1,7 @@
 //! `slimpipe bench`: figures anyone can measure again. Each prints one JSON line.
 
 mod bubble;
+mod gpu;
 mod kernels;
 mod memory;
 mod meter;
@@ -21,6 +22,8 @@ pub enum Bench {
     Train(train::Args),
     /// The measured bubble of a pipeline against its formula.
     Bubble(bubble::Args),
+    /// Training on a GPU beside the same on the CPU: losses, speed, memory peaks beside the plan.
+    Gpu(gpu::Args),
     /// The CUDA kernels on a GPU: times and rates, a line a case.
     Kernels(kernels::Args),
     /// The longest context that trains under a memory limit, by schedule.
@@ -36,6 +39,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Train(args) => train::run(&args),
         Bench::Bubble(args) => bubble::run(&args),
+        Bench::Gpu(args) => gpu::run(&args),
         Bench::Kernels(args) => kernels::run(&args),
         Bench::Reach(args) => reach::run(&args),
         Bench::Memory(args) => memory::run(&args),

@@ -4,7 +4,7 @@ mod compare;
 pub mod cost;
 mod evaluate;
 mod file;
-
+mod job;
 mod layout;
 pub mod memory;
 mod model;
@@ -17,6 +17,7 @@ mod workload;
 
 pub use compare::{Baseline, Comparison, Gain, longest_context, published};
 pub use evaluate::{Plan, Site};
+pub use job::of_job;
 pub use layout::Layout;
 pub use memory::{Accounting, Memory};
 pub use model::{Experts, Model};
