@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slimpipe_allocator::{self as allocator, Memory, Region, UnitId, scope};
-use slimpipe_autograd::{
-    KvCache, Parameter, TapeEnd, Tensor, WeightPart, backward, backward_input,
-};
+use slimpipe_autograd::{KvCache, Parameter, TapeEnd, WeightPart, backward, backward_input};
 use slimpipe_ops::copy::{copy, copy_into};
 use slimpipe_ops::elementwise::add_assign;
 use slimpipe_runtime::{Device, RawTensor};
@@ -418,7 +416,7 @@ impl<S: Stage> Pipeline<S> {
             self.timeline.interrupt(exchange.finish()?);
         }
         if let Some(gradient) = input_gradient {
-            step.gradients.insert(unit, Tensor::from(gradient).contiguous()?.raw().clone());
+            step.gradients.insert(unit, message(gradient)?);
         }
         drop((leaf, phase));
         if let Some(weights) = weights {
@@ -552,6 +550,18 @@ impl<S: Stage> Pipeline<S> {
     fn out_of_order(&self, what: &'static str, unit: Unit) -> Error {
         Error::OutOfOrder { rank: self.groups.rank(), what, unit }
     }
+}
+
+/// A unit's gradient as the neighbour may read it after the unit has ended: in the communicator's memory. The
+/// plan puts it there, unless it was summed up in what the forward saved, as that of a loss without a norm before
+/// it is.
+fn message(gradient: RawTensor) -> Result<RawTensor> {
+    if gradient.layout().is_contiguous() && gradient.storage().allocation().region() == Region::Comm
+    {
+        return Ok(gradient);
+    }
+    let _message = scope::place(Region::Comm);
+    Ok(copy(&gradient)?)
 }
 
 /// Adds `values` [rows, width] of this rank and of `peer`, on both, a block of rows at a time.
