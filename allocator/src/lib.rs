@@ -41,6 +41,7 @@ mod error;
 pub mod events;
 mod id;
 mod memory;
+mod name;
 pub mod offload;
 mod plan;
 mod regions;
@@ -59,6 +60,7 @@ pub use memory::{
     Memory, MemoryBuilder, MemoryGuard, PhaseGuard, Task, Unit, allocate, allocate_in,
     allocate_meta,
 };
+pub use name::intern;
 pub use plan::{Recorder, RecorderPhase, UnitPlan};
 pub use source::Space;
 pub use stats::{Gauge, MemoryStats, Owner, UnitUsage, Usage};

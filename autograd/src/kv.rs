@@ -226,8 +226,12 @@ impl KvChunk {
 
     fn new_grads(&self) -> Result<ChunkGrad> {
         let _accumulator = scope::place(Region::KvGrad);
-        let zeros = || RawTensor::zeros(*self.k.shape(), DType::F32, self.k.device());
-        Ok(ChunkGrad { dk: zeros()?, dv: zeros()? })
+        let zeros = |name| -> Result<RawTensor> {
+            let mut zeros = RawTensor::empty(*self.k.shape(), DType::F32, self.k.device(), name)?;
+            zeros.fill_zero()?;
+            Ok(zeros)
+        };
+        Ok(ChunkGrad { dk: zeros("key_gradient")?, dv: zeros("value_gradient")? })
     }
 }
 

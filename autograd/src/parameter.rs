@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use slimpipe_allocator::{Region, scope};
+use slimpipe_allocator::{Region, intern, scope};
 use slimpipe_ops as ops;
 use slimpipe_runtime::{DType, Device, RawTensor, Shape};
 
@@ -146,7 +146,8 @@ impl ParameterInner {
             Some(buffer) => buffer,
             None => {
                 let _persistent = scope::place(Region::Persistent);
-                RawTensor::empty(self.shape, DType::F32, self.device, "gradient")?
+                let name = intern(&format!("gradient {}", self.name));
+                RawTensor::empty(self.shape, DType::F32, self.device, name)?
             }
         };
         Ok(grad.buffer.insert(buffer))

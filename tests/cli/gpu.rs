@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{Scene, set};
+use crate::trace::check_peaks;
 
 /// What `doctor` says after `name`.
 fn doctor(scene: &Scene, name: &str, furnish: impl FnOnce(&mut Command)) -> String {
@@ -168,10 +169,25 @@ fn kernels_cannot_be_built_without_a_compiler() {
     assert!(told.contains("pip install nvidia-cuda-nvrtc"), "{told}");
 }
 
+/// Whether there are kernels to be had here; tells if not.
+fn has_kernels() -> bool {
+    let found = slimpipe::kernels::cuda::compile::available();
+    found.inspect_err(|why| eprintln!("skipped: {why}")).is_ok()
+}
+
+/// Trains on the mock driver.
+fn train_on_gpu(scene: &Scene, run: &str, settings: &str) {
+    let settings = format!("{settings} train.device=cuda");
+    let words = format!("train --config tiny.toml --out {run} {}", set(&settings));
+    let mut command = scene.command(&words);
+    slimpipe_mock::preload(&mut command).env("SLIMPIPE_KERNEL_IMAGE", "ptx");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{settings}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn training_on_a_gpu_gives_the_losses_and_gradients_of_the_cpu() {
-    if let Err(why) = slimpipe::kernels::cuda::compile::available() {
-        eprintln!("skipped: {why}");
+    if !has_kernels() {
         return;
     }
     let scene = Scene::new();
@@ -189,14 +205,7 @@ fn training_on_a_gpu_gives_the_losses_and_gradients_of_the_cpu() {
         let settings = format!("{settings} parallel.vocabulary=false train.steps=2");
         let (cpu, gpu) = (format!("cpu-{number}"), format!("gpu-{number}"));
         scene.train(&cpu, &settings);
-        let words = format!(
-            "train --config tiny.toml --out {gpu} {}",
-            set(&format!("{settings} train.device=cuda"))
-        );
-        let mut command = scene.command(&words);
-        slimpipe_mock::preload(&mut command).env("SLIMPIPE_KERNEL_IMAGE", "ptx");
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{settings}: {}", String::from_utf8_lossy(&output.stderr));
+        train_on_gpu(&scene, &gpu, &settings);
         for (found, expected) in scene.metrics(&gpu).iter().zip(scene.metrics(&cpu)) {
             for (found, expected) in
                 [(found.loss, expected.loss), (found.grad_norm, expected.grad_norm)]
@@ -206,6 +215,28 @@ fn training_on_a_gpu_gives_the_losses_and_gradients_of_the_cpu() {
             }
         }
     }
+}
+
+#[test]
+fn the_memory_logs_of_a_run_on_a_gpu_have_the_peaks_that_its_allocators_counted() {
+    if !has_kernels() {
+        return;
+    }
+    let scene = Scene::new();
+    train_on_gpu(&scene, "run", "parallel.vocabulary=false memory.offload=0.5 train.steps=2");
+    check_peaks(&scene, "run");
+    let text = scene.succeed("trace summary run");
+    for expected in [
+        "slots",
+        "kv gradients",
+        "mb0/slice",
+        "adam m model.embed_tokens.weight",
+        "train/src/model/block.rs:",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+    scene.succeed("trace view run --out page.html");
+    scene.succeed("trace export run --to memory-viz --out snapshot.pickle");
 }
 
 #[test]

@@ -11,6 +11,31 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
+/// Holds each rank's summary of a run against what its allocator counted in every step.
+pub fn check_peaks(scene: &Scene, run: &str) {
+    let (summaries, metrics) = (summaries(scene, run), scene.metrics(run));
+    for summary in &summaries {
+        assert_eq!(summary.steps.len(), metrics.len());
+        for (step, told) in summary.steps.iter().zip(&metrics) {
+            let counted = &told.ranks[summary.rank as usize];
+            assert_eq!(step.step, told.step);
+            assert_eq!(step.active_peak, counted.active_peak_bytes, "{run} {step:?}");
+            assert_eq!(step.activation_peak, counted.activation_peak_bytes, "{run}");
+            assert_eq!(step.reserved_peak, counted.reserved_peak_bytes, "{run}");
+            assert_eq!(step.in_flight_peak, counted.in_flight_peak);
+            assert_eq!(step.overflow_hits, counted.overflow_hits);
+        }
+        let peak = summary.peak.as_ref().unwrap();
+        assert_eq!(peak.active, summary.active_peak);
+        assert!(summary.own_peak <= summary.active_peak);
+        assert_eq!(peak.owners.iter().map(|owner| owner.bytes).sum::<u64>(), peak.active);
+        assert_eq!(peak.sites.iter().map(|site| site.bytes).sum::<u64>(), peak.active);
+        assert!(summary.plans.iter().any(|plan| plan.held > 0));
+        assert!(summary.plans.iter().all(|plan| plan.held <= plan.planned), "{summary:#?}");
+    }
+    assert_eq!(summaries.len(), metrics[0].ranks.len());
+}
+
 /// Each rank's summary of a run.
 fn summaries(scene: &Scene, run: &str) -> Vec<Summary> {
     logs(&scene.path(run)).unwrap().iter().map(|log| Summary::of(log).unwrap()).collect()
@@ -29,28 +54,7 @@ fn a_summary_has_the_peaks_of_every_step_as_the_allocator_counted_them() {
     for (number, settings) in variants.into_iter().enumerate() {
         let run = format!("run{number}");
         scene.train(&run, settings);
-        let summaries = summaries(&scene, &run);
-        let metrics = scene.metrics(&run);
-        for summary in &summaries {
-            assert_eq!(summary.steps.len(), metrics.len());
-            for (step, told) in summary.steps.iter().zip(&metrics) {
-                let counted = &told.ranks[summary.rank as usize];
-                assert_eq!(step.step, told.step);
-                assert_eq!(step.active_peak, counted.active_peak_bytes, "{settings} {step:?}");
-                assert_eq!(step.activation_peak, counted.activation_peak_bytes, "{settings}");
-                assert_eq!(step.reserved_peak, counted.reserved_peak_bytes, "{settings}");
-                assert_eq!(step.in_flight_peak, counted.in_flight_peak);
-                assert_eq!(step.overflow_hits, counted.overflow_hits);
-            }
-            let peak = summary.peak.as_ref().unwrap();
-            assert_eq!(peak.active, summary.active_peak);
-            assert!(summary.own_peak <= summary.active_peak);
-            assert_eq!(peak.owners.iter().map(|owner| owner.bytes).sum::<u64>(), peak.active);
-            assert_eq!(peak.sites.iter().map(|site| site.bytes).sum::<u64>(), peak.active);
-            assert!(summary.plans.iter().any(|plan| plan.held > 0));
-            assert!(summary.plans.iter().all(|plan| plan.held <= plan.planned), "{summary:#?}");
-        }
-        assert_eq!(summaries.len(), metrics[0].ranks.len());
+        check_peaks(&scene, &run);
     }
 }
 
@@ -85,7 +89,13 @@ fn a_summary_names_units_layers_operations_and_call_sites() {
     let [first, second] = [0, 1].map(|rank| all["logs"][rank].clone());
     assert_eq!((&first["rank"], &second["rank"]), (&0.into(), &1.into()));
     assert_eq!(first["active_peak"], first["peak"]["active"]);
-    assert!(first["peak"]["owners"].as_array().unwrap().len() > 10);
+    let owners = first["peak"]["owners"].as_array().unwrap();
+    assert!(owners.len() > 10);
+    // Whatever is kept for a parameter has its name.
+    for what in ["parameter", "gradient", "adam m", "adam v"] {
+        let name = format!("{what} model.layers.0.mlp.gate_proj.weight");
+        assert!(owners.iter().any(|owner| owner["op"] == name[..]), "{name}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use slimpipe::allocator::Bytes;
 use slimpipe::train::trace::Summary;
-use slimpipe::train::trace::summary::{Owner, Peak, UnitPlan};
+use slimpipe::train::trace::summary::{Owner, Peak, UnitPlan, kind};
 
 use super::summaries;
 
@@ -147,12 +147,12 @@ fn print_owners(peak: &Peak, top: usize) {
         let unit = o.unit.map_or("-".to_owned(), |unit| unit.to_string());
         let layer = o.layer.map_or("-".to_owned(), |layer| format!("layer {layer}"));
         println!(
-            "{:>10}  {:>5.1} %  {unit:<22} {layer:<9} {:<20} {:<12} {}",
+            "{:>10}  {:>5.1} %  {unit:<22} {layer:<9} {:<12} {:>10}  {}",
             bytes(o.bytes),
             percent(o.bytes, peak.active),
-            o.op,
             o.region,
-            plural(o.blocks, "block")
+            plural(o.blocks, "block"),
+            o.op
         );
     }
 }
@@ -164,7 +164,8 @@ fn print_rollups(peak: &Peak) {
     let none = || "outside".to_owned();
     print_rollup("by unit", peak, |o| o.unit.map_or_else(none, |unit| unit.to_string()));
     print_rollup("by layer", peak, |o| o.layer.map_or_else(none, layer));
-    print_rollup("by operation", peak, |o| o.op.clone());
+    // Parameters and what is kept for them have names; all of a kind count together.
+    print_rollup("by operation", peak, |o| kind(&o.op).to_owned());
 }
 
 fn print_rollup(title: &str, peak: &Peak, of: impl Fn(&Owner) -> String) {
@@ -186,12 +187,12 @@ fn print_sites(peak: &Peak, top: usize) {
     println!("\nwhich code made it, of {}", plural(peak.sites.len() as u64, "call site"));
     for s in peak.sites.iter().take(top) {
         println!(
-            "{:>10}  {:>5.1} %  {:<52} {:<20} {}",
+            "{:>10}  {:>5.1} %  {:<45} {:>10}  {}",
             bytes(s.bytes),
             percent(s.bytes, peak.active),
             format!("{}:{}", s.file, s.line),
-            s.op,
-            plural(s.blocks, "block")
+            plural(s.blocks, "block"),
+            s.op
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use slimpipe_allocator::{Region, scope};
+use slimpipe_allocator::{Region, intern, scope};
 use slimpipe_autograd::Parameter;
 use slimpipe_ops::cast::cast_into;
 use slimpipe_runtime::random::Random;
@@ -53,8 +53,8 @@ impl Source<'_> {
         // What converting takes for a moment is taken next by gradients and moments.
         let _persistent = scope::place(Region::Persistent);
         // A parameter lies where the rank computes.
-        let device = Device::current();
-        let mut value = RawTensor::empty(part, dtype, device, OP)?;
+        let (device, op) = (Device::current(), intern(&format!("{OP} {name}")));
+        let mut value = RawTensor::empty(part, dtype, device, op)?;
         if native == dtype {
             self.fill(name, first, &mut value)?;
         } else {

@@ -6,7 +6,7 @@ mod gpu;
 
 use std::ops::Range;
 
-use slimpipe_allocator::{Region, scope};
+use slimpipe_allocator::{Region, intern, scope};
 use slimpipe_autograd::Parameter;
 use slimpipe_kernels::cpu::adamw as kernel;
 use slimpipe_kernels::cpu::reduce;
@@ -68,14 +68,19 @@ impl State {
         let value = parameter.value();
         let (all, len) = (value.elem_count(), share.len());
         let shape = if len == all { *value.shape() } else { Shape::from(len) };
-        let zeros = || RawTensor::zeros(shape, DType::F32, value.device());
+        let zeros = |what| -> Result<RawTensor> {
+            let name = intern(&format!("{what} {}", parameter.name()));
+            let mut zeros = RawTensor::empty(shape, DType::F32, value.device(), name)?;
+            zeros.fill_zero()?;
+            Ok(zeros)
+        };
         let mut master = None;
         if value.dtype() != DType::F32 {
-            let mut copy = zeros()?;
+            let mut copy = zeros("master")?;
             cast_into(&value.reshape(all)?.narrow(0, share.start, len)?, &mut copy)?;
             master = Some(copy);
         }
-        let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
+        let (exp_avg, exp_avg_sq) = (zeros("adam m")?, zeros("adam v")?);
         drop(value);
         Ok(Self { parameter, share, master, exp_avg, exp_avg_sq })
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use slimpipe_allocator::{Region, UnitId};
 
 pub use holders::Holder;
-pub use peak::{Fragmentation, Owner, Peak, Site};
+pub use peak::{Fragmentation, Owner, Peak, Site, kind};
 pub use units::UnitPlan;
 
 use super::{Playback, TraceError};

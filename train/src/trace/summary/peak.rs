@@ -9,7 +9,7 @@ use serde::Serialize;
 use slimpipe_allocator::{Phase, Region, UnitId};
 
 use super::{seconds, unit_name};
-use crate::trace::{Held, NameId, Playback, Replay, TraceError};
+use crate::trace::{Held, Playback, Replay, TraceError};
 
 /// The moment at which most was live.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,12 +76,17 @@ pub struct Site {
     pub file: String,
     /// The line.
     pub line: u32,
-    /// The operation it named.
+    /// The operation it named, of those for a parameter its [`kind`].
     pub op: String,
     /// Bytes.
     pub bytes: u64,
     /// Blocks.
     pub blocks: u64,
+}
+
+/// An operation without the parameter it is for: `gradient` of `gradient head.weight`.
+pub fn kind(op: &str) -> &str {
+    op.split_once(' ').map_or(op, |(kind, _)| kind)
 }
 
 impl Peak {
@@ -162,13 +167,15 @@ fn owners(log: &Playback) -> Vec<Owner> {
 }
 
 fn sites(log: &Playback) -> Vec<Site> {
-    let name = |held: &Held| held.block.name;
-    let sums = sums(log.memory().live(), name).into_iter();
+    let site = |held: &Held| {
+        let name = log.name(held.block.name);
+        (name.location(), kind(name.op()))
+    };
+    let sums = sums(log.memory().live(), site).into_iter();
     let mut sites: Vec<_> = sums
-        .map(|(id, (bytes, blocks)): (NameId, _)| {
-            let name = log.name(id);
-            let (file, line) = name.location();
-            Site { file: file.to_owned(), line, op: name.op().to_owned(), bytes, blocks }
+        .map(|(((file, line), op), (bytes, blocks))| {
+            let (file, op) = (file.to_owned(), op.to_owned());
+            Site { file, line, op, bytes, blocks }
         })
         .collect();
     sites.sort_by_cached_key(|s| (Reverse(s.bytes), s.file.clone(), s.line, s.op.clone()));
