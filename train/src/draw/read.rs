@@ -24,6 +24,10 @@ pub(crate) const ACTIVE_BYTES: &str = "active bytes";
 pub(crate) const ALL_REGIONS: &str = "all regions";
 /// More than anyone has: a larger number in a file is damage.
 const MOST_RANKS: usize = 1 << 16;
+/// Microseconds: since 1970 there were fewer.
+const LONGEST: f64 = 1e17;
+/// Bytes, to which floats can count.
+const MOST_HELD: f64 = 9e15;
 
 /// What a file says of itself.
 #[derive(Default, Deserialize)]
@@ -95,8 +99,12 @@ impl Found {
         if rank >= MOST_RANKS {
             return Err(format!("{name} is of rank {rank}"));
         }
-        if !(ts.is_finite() && dur >= 0.0 && dur.is_finite()) {
+        if !(ts.abs() <= LONGEST && (0.0..=LONGEST).contains(&dur)) {
             return Err(format!("{name} has no duration"));
+        }
+        let held = held.unwrap_or_default();
+        if !(0.0..=MOST_HELD).contains(&held) {
+            return Err(format!("{name} is {held}"));
         }
         let rows = if is_span && cat != PHASE { &mut self.spans } else { &mut self.phases };
         if rank >= rows.len() {
@@ -106,7 +114,7 @@ impl Found {
             let bar = Bar::new(name.into_owned(), ts / 1e6, (ts + dur) / 1e6);
             rows[rank].bars.push(Bar { peer: args.peer, ..bar });
         } else {
-            rows[rank].held.push((ts / 1e6, held.unwrap_or_default()));
+            rows[rank].held.push((ts / 1e6, held));
         }
         Ok(())
     }
