@@ -48,7 +48,7 @@ class SchedulePage(PageTest):
         tip = page.text("#tip")
         self.assertTrue(tip.startswith(f"rank {rank}: {longest['name']}: "), tip)
         self.assertRegex(tip, r"\nholds [\d.]+ [KM]iB$")
-        self.assertIn(f"{longest['seconds'] * 1e3:.3f} ms" if longest["seconds"] < 1 else f"{longest['seconds']:.3f} s", tip)
+        self.assertIn(f"{longest['seconds'] * 1e3:.3f} ms" if longest["seconds"] < 1 else f"{longest['seconds']:.4f} s", tip)
 
     def test_an_export_for_perfetto_is_read_as_what_it_was_made_of(self):
         slimpipe("trace export kept --to perfetto --out perfetto.json")

@@ -39,6 +39,7 @@ pub mod lr;
 pub mod metrics;
 pub mod model;
 pub mod optimizer;
+mod page;
 pub mod plan;
 pub mod run;
 pub mod trace;

@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{Bar, Chart, Kind, Row};
+use crate::page::Page;
 
-const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+const PAGE: Page = Page {
+    text: include_str!("page.html"),
+    style: include_str!("page.css"),
+    script: &[include_str!("page.js")],
+};
 
 /// More bars than a page draws smoothly.
 const MOST_BARS: usize = 500_000;
@@ -30,10 +33,9 @@ pub fn page(charts: &[Chart]) -> Result<String, TooLarge> {
     if bars > MOST_BARS {
         return Err(TooLarge(bars));
     }
-    // Text in a script element ends at `</`, wherever that is.
-    let data = Value::from_iter(charts.iter().map(chart)).to_string().replace("</", "<\\/");
-    let parts = [("/*style*/", STYLE), ("/*script*/", SCRIPT), ("/*data*/", &*data)];
-    Ok(parts.into_iter().fold(PAGE.to_owned(), |page, (mark, part)| page.replace(mark, part)))
+    let (data, mut page) = (Value::from_iter(charts.iter().map(chart)), Vec::new());
+    PAGE.write(&data, |_| Ok(()), &mut page).expect("there is memory to write to");
+    Ok(String::from_utf8(page).expect("all of it was text"))
 }
 
 fn chart(chart: &Chart) -> Value {

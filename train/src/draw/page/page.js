@@ -1,46 +1,21 @@
-"use strict";
-// Bars: [kind, microbatch, begin, end, label]. Microbatches have the hues of Okabe and Ito, which
-// colour-blind people can tell apart; the kind sets how strong they are.
-const charts = JSON.parse(document.getElementById("data").textContent);
-const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800", "#7f7f7f"];
+// Bars: [kind, microbatch, begin, end, label]. The microbatch sets the hue, the kind how strong it is.
+const charts = JSON.parse(byId("data").textContent);
 const KINDS = ["forward", "backward", "backward: inputs", "backward: weights", "attention for others", "vocabulary", "waiting, messages"];
 const STRENGTH = [0.45, 1, 0.8, 0.62, 0.9, 0.9, 0.25];
 const ROW = 18, GAP = 3, HELD = 84, LEFT = 64, AXIS = 20;
 const end = Math.max(...charts.map(c => c.end), Number.MIN_VALUE);
 let view = { from: 0, to: end };
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const colour = ([kind, microbatch]) =>
-  kind === 6 ? style("--faint") : kind === 4 ? "#999999" : kind === 5 ? "#5b3fa0" : HUES[Math.max(microbatch, 0) % HUES.length];
-// From viridis: its lightness alone tells ranks apart. The brightest end is dull on white paper.
-const RANKS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+  kind === 6 ? style("--faint") : kind === 4 ? "#999999" : kind === 5 ? "#5b3fa0" : css(HUES[Math.max(microbatch, 0) % HUES.length]);
+// The brightest end is dull on white paper, the darkest on black.
 function rankHue(rank, count) {
-  const share = count > 1 ? rank / (count - 1) : 0, at = (dark.matches ? 1 + 3 * share : 3.2 * share);
-  const low = Math.min(Math.floor(at), 3), mix = RANKS[low].map((c, i) => c + (RANKS[low + 1][i] - c) * (at - low));
-  return `rgb(${mix.map(Math.round).join(" ")})`;
+  const share = count > 1 ? rank / (count - 1) : 0;
+  return css(ramp(dark.matches ? 0.25 + 0.75 * share : 0.8 * share));
 }
 
-function time(chart, t) {
-  if (!chart.seconds) return String(+t.toPrecision(6));
-  return t >= 1 ? `${t.toFixed(3)} s` : t >= 1e-3 ? `${(t * 1e3).toFixed(3)} ms` : `${(t * 1e6).toFixed(1)} µs`;
-}
-// Times on the axis are round: without the zeros at their end.
-const tick = (chart, t) =>
-  time(chart, t).replace(/^0\S* .*$|\.0+(?= |$)|(\.\d*?)0+(?= |$)/, (found, kept) => (found[0] === "0" ? "0" : kept || ""));
-function amount(chart, x) {
-  if (!chart.bytes) return `${x} units in flight`;
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let at = 0;
-  while (x >= 1024 && at < 4) { x /= 1024; at++; }
-  return `${x.toFixed(at ? 2 : 0)} ${units[at]}`;
-}
-function element(name, text, parent) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  parent.append(made);
-  return made;
-}
+const time = (chart, t) => (chart.seconds ? seconds(t) : String(+t.toPrecision(6)));
+const amount = (chart, x) => (chart.bytes ? bytes(x) : `${x} units in flight`);
 // The last position whose value is at most x, or -1.
 function last(list, x, value) {
   let low = 0, high = list.length;
@@ -52,7 +27,7 @@ function last(list, x, value) {
 }
 
 for (const chart of charts) {
-  const section = element("section", "", document.getElementById("charts"));
+  const section = element("section", "", byId("charts"));
   element("h2", chart.title, section);
   element("p", `ends at ${time(chart, chart.end)}, idle ${(100 * chart.bubble).toFixed(2)} %`, section).className = "facts";
   chart.canvas = element("canvas", "", section);
@@ -78,13 +53,13 @@ for (const chart of charts) {
 const used = new Set();
 for (const chart of charts) for (const rank of chart.ranks) for (const bar of rank.bars) used.add(bar[0]);
 for (const kind of [...used].sort()) {
-  const span = element("span", "", document.getElementById("legend"));
+  const span = element("span", "", byId("legend"));
   const box = element("i", "", span);
   box.style.background = colour([kind, 0]);
   box.style.opacity = STRENGTH[kind];
   span.append(KINDS[kind]);
 }
-if (used.size) element("span", "one hue per microbatch; lines: what ranks hold, the first darkest", document.getElementById("legend"));
+if (used.size) element("span", "one hue per microbatch; lines: what ranks hold, the first darkest", byId("legend"));
 
 function draw(chart) {
   const canvas = chart.canvas, ratio = devicePixelRatio || 1, width = canvas.clientWidth;
@@ -156,12 +131,8 @@ function draw(chart) {
   const step = nice((view.to - view.from) / Math.max(2, width / 140));
   for (let t = Math.ceil(view.from / step) * step; t <= view.to; t += step) {
     g.fillRect(x(t), bottom, 1, 4);
-    g.fillText(tick(chart, t), x(t) + 3, bottom + 11);
+    g.fillText(tick(time(chart, t)), x(t) + 3, bottom + 11);
   }
-}
-function nice(step) {
-  const power = 10 ** Math.floor(Math.log10(step));
-  return [1, 2, 5, 10].find(f => f * power >= step) * power;
 }
 let asked = false;
 function redraw() {
@@ -180,7 +151,7 @@ function move(from, span = view.to - view.from) {
   redraw();
 }
 function listen(chart) {
-  const canvas = chart.canvas, tip = document.getElementById("tip");
+  const { canvas } = chart;
   const at = event => view.from + ((event.clientX - canvas.getBoundingClientRect().left - LEFT) / (canvas.clientWidth - LEFT)) * (view.to - view.from);
   canvas.addEventListener("wheel", event => {
     event.preventDefault();
@@ -196,13 +167,10 @@ function listen(chart) {
     for (const other of charts) other.cursor = t;
     redraw();
     const index = Math.floor(y / (ROW + GAP)), rank = chart.ranks[index];
-    tip.hidden = t < 0 || t > chart.end;
-    tip.textContent = rank ? about(chart, index, rank, t) : holding(chart, t);
-    tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
-    tip.style.top = `${Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8)}px`;
+    say(event, rank ? about(chart, index, rank, t) : holding(chart, t), t < 0 || t > chart.end);
   });
   canvas.addEventListener("pointerleave", () => {
-    tip.hidden = true;
+    byId("tip").hidden = true;
     for (const other of charts) delete other.cursor;
     redraw();
   });

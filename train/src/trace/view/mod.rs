@@ -15,18 +15,20 @@ use slimpipe_allocator::{Phase, Region, UnitId};
 use self::blocks::{Blocks, Lived, Stretch};
 use self::columns::Columns;
 use super::{Name, Playback, TraceError};
+use crate::page::Page;
 
-const PAGE: &str = include_str!("page/page.html");
-const STYLE: &str = include_str!("page/page.css");
-/// One script: each part uses those before it.
-const SCRIPT: [&str; 6] = [
-    include_str!("page/columns.js"),
-    include_str!("page/colours.js"),
-    include_str!("page/picture.js"),
-    include_str!("page/draw.js"),
-    include_str!("page/input.js"),
-    include_str!("page/controls.js"),
-];
+const PAGE: Page = Page {
+    text: include_str!("page/page.html"),
+    style: include_str!("page/page.css"),
+    script: &[
+        include_str!("page/columns.js"),
+        include_str!("page/colours.js"),
+        include_str!("page/picture.js"),
+        include_str!("page/draw.js"),
+        include_str!("page/input.js"),
+        include_str!("page/controls.js"),
+    ],
+};
 
 /// The largest number in a column.
 const LARGEST: u64 = u32::MAX as u64;
@@ -59,26 +61,10 @@ impl Traced {
 /// # Errors
 /// It cannot be written.
 pub fn page(traces: &[Traced], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-    let mut rest = PAGE;
-    for mark in ["/*style*/", "/*data*/", "<!--columns-->", "/*script*/"] {
-        let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
-        out.write_all(before.as_bytes())?;
-        rest = after;
-        match mark {
-            "/*style*/" => out.write_all(STYLE.as_bytes())?,
-            "/*data*/" => {
-                let all = traces.iter().enumerate().map(|(at, trace)| trace.about(at));
-                // Text in a script element ends at `</`, wherever that is.
-                let text = Value::from_iter(all).to_string().replace("</", "<\\/");
-                out.write_all(text.as_bytes())?;
-            }
-            "<!--columns-->" => {
-                traces.iter().enumerate().try_for_each(|(at, t)| t.columns(at, out))?
-            }
-            _ => SCRIPT.iter().try_for_each(|part| out.write_all(part.as_bytes()))?,
-        }
-    }
-    out.write_all(rest.as_bytes())
+    let about = traces.iter().enumerate().map(|(at, trace)| trace.about(at));
+    let columns =
+        |out: &mut _| traces.iter().enumerate().try_for_each(|(at, trace)| trace.columns(at, out));
+    PAGE.write(&Value::from_iter(about), columns, out)
 }
 
 /// The names of the elements that hold a rank's blocks and its units.

@@ -1,17 +1,5 @@
-// Okabe and Ito's hues, which colour-blind people can tell apart; ramps are viridis.
-const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800", "#7f7f7f"].map(rgb);
-const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+// Of blocks: by what is chosen, dimmed unless they are searched for.
 const NONE = [150, 150, 158];
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-function rgb(text) {
-  return [1, 3, 5].map(at => parseInt(text.slice(at, at + 2), 16));
-}
-function ramp(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (RAMP.length - 1), low = Math.min(Math.floor(at), RAMP.length - 2);
-  return RAMP[low].map((c, i) => Math.round(c + (RAMP[low + 1][i] - c) * (at - low)));
-}
 const pixelOf = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
 // Colour by what is chosen; grey for blocks that have no microbatch, slice or layer.
 function colourOf(value, by) {

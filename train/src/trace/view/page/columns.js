@@ -1,9 +1,7 @@
-"use strict";
 // What the page holds: of each rank columns of 32-bit numbers, in base 64. Blocks, in the order in which they
 // were placed: begin and end in ticks, place and size in lines over all regions, and the number of the owner.
 // Owners: region, microbatch, slice, chunk, layer, name (-1: none). Stretches, in which a rank ran a unit:
 // phase, unit, begin and end in ticks.
-const byId = id => document.getElementById(id);
 const traces = JSON.parse(byId("data").textContent);
 const OF_BLOCKS = ["begins", "ends", "places", "sizes", "owners"];
 const OF_OWNERS = ["region", "microbatch", "slice", "chunk", "layer", "name"];

@@ -1,10 +1,4 @@
 // The panels, and what stands around them: ranks, colours, search, the legend.
-const element = (name, text, parent) => {
-  const made = document.createElement(name);
-  made.textContent = text;
-  parent.append(made);
-  return made;
-};
 const panels = traces.map(trace => {
   const section = element("section", "", byId("panels"));
   element("h2", trace.name, section);
@@ -40,7 +34,7 @@ function show() {
 function legend() {
   const box = byId("legend"), by = byId("by").value;
   box.textContent = "";
-  const item = (colour, text) => { const s = element("span", "", box); element("i", "", s).style.background = `rgb(${colour.join(" ")})`; s.append(text); };
+  const item = (colour, text) => { const s = element("span", "", box); element("i", "", s).style.background = css(colour); s.append(text); };
   if (by === "region") traces[0]?.ranks[0]?.regions.forEach((name, i) => item(HUES[i % HUES.length], name));
   else {
     const count = most[by] + 1, shown = by === "microbatch" ? Math.min(count, HUES.length) : Math.min(count, 8);
@@ -50,6 +44,7 @@ function legend() {
     }
     item(NONE, `no ${by}`);
   }
+  element("span", "above: what ranks ran, forward pale, backward full, a hue per microbatch", box);
 }
 
 Array.from({ length: Math.max(0, ...traces.map(t => t.ranks.length)) }, (_, i) => {

@@ -13,20 +13,6 @@ const rankOf = panel => open(panel.trace.ranks[Math.min(chosen, panel.trace.rank
 const rowHeight = panel => Math.max(3, Math.min(13, Math.floor(170 / panel.trace.ranks.length)));
 const chart = panel => panel.trace.ranks.length * rowHeight(panel) + 6;
 
-function bytes(x) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let at = 0;
-  while (x >= 1024 && at < 4) { x /= 1024; at++; }
-  return `${at ? x.toFixed(2) : x} ${units[at]}`;
-}
-function seconds(t) {
-  return t >= 1 ? `${t.toFixed(4)} s` : t >= 1e-3 ? `${(t * 1e3).toFixed(3)} ms` : `${(t * 1e6).toFixed(1)} µs`;
-}
-function nice(step) {
-  const power = 10 ** Math.floor(Math.log10(step));
-  return [1, 2, 5, 10].find(f => f * power >= step) * power;
-}
-
 // Draws a panel; true if there is more to come.
 function draw(panel) {
   const { canvas } = panel, ratio = devicePixelRatio || 1;
@@ -141,7 +127,7 @@ function axis(g, x, inner, height) {
   const step = nice((view.to - view.from) / Math.max(2, inner / 130));
   g.fillStyle = style("--faint");
   for (let t = Math.ceil(view.from / step) * step; t <= view.to; t += step) {
-    const text = seconds(t), at = x(t) + 3;
+    const text = tick(seconds(t)), at = x(t) + 3;
     g.fillRect(at - 3, height - AXIS, 1, 4);
     if (at + g.measureText(text).width <= LEFT + inner) g.fillText(text, at, height - AXIS + 11);
   }

@@ -62,7 +62,7 @@ function describe(panel, { t, share, onMap, row }) {
   return `rank ${rank.rank}: ${PHASES[phase[i]]} ${unitName(unitOf(rank.stretches, i))}\n${seconds(begin[i] * rank.tick)}, ${seconds((end[i] - begin[i]) * rank.tick)}`;
 }
 function listen(panel) {
-  const { canvas } = panel, tip = byId("tip");
+  const { canvas } = panel;
   canvas.addEventListener("wheel", event => {
     event.preventDefault();
     const { t, share } = place(panel, event), delta = event.deltaY || event.deltaX;
@@ -98,13 +98,10 @@ function listen(panel) {
     const at = place(panel, event);
     for (const other of panels) other.cursor = at.t;
     redraw();
-    tip.hidden = at.t < 0 || at.t > end;
-    tip.textContent = describe(panel, at);
-    tip.style.left = `${Math.max(0, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8))}px`;
-    tip.style.top = `${Math.max(0, Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8))}px`;
+    say(event, describe(panel, at), at.t < 0 || at.t > end);
   });
   canvas.addEventListener("pointerleave", () => {
-    tip.hidden = true;
+    byId("tip").hidden = true;
     for (const other of panels) delete other.cursor;
     redraw();
   });
@@ -112,7 +109,8 @@ function listen(panel) {
 addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (/INPUT|SELECT/.test(event.target.tagName)) {
-    if (event.key === "Escape") event.target.blur();
+    // The browser would empty the field too.
+    if (event.key === "Escape") { event.target.blur(); event.preventDefault(); }
     return;
   }
   const middle = (view.from + view.to) / 2, reach = view.to - view.from, tall = span.high - span.low;
