@@ -19,3 +19,4 @@ mod tokens;
 mod trace;
 mod train;
 mod vocabulary;
+mod walk;
