@@ -12,8 +12,9 @@ function rgb(text) {
   return [1, 3, 5].map(at => parseInt(text.slice(at, at + 2), 16));
 }
 const css = parts => `rgb(${parts.join(" ")})`;
+// The brightest end is dull on white paper, the darkest on black.
 function ramp(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (RAMP.length - 1), low = Math.min(Math.floor(at), RAMP.length - 2);
+  const seen = dark.matches ? 0.35 + 0.65 * share : 0.9 * share, at = Math.min(Math.max(seen, 0), 1) * (RAMP.length - 1), low = Math.min(Math.floor(at), RAMP.length - 2);
   return RAMP[low].map((c, i) => Math.round(c + (RAMP[low + 1][i] - c) * (at - low)));
 }
 function bytes(x) {

@@ -8,11 +8,7 @@ let view = { from: 0, to: end };
 
 const colour = ([kind, microbatch]) =>
   kind === 6 ? style("--faint") : kind === 4 ? "#999999" : kind === 5 ? "#5b3fa0" : css(HUES[Math.max(microbatch, 0) % HUES.length]);
-// The brightest end is dull on white paper, the darkest on black.
-function rankHue(rank, count) {
-  const share = count > 1 ? rank / (count - 1) : 0;
-  return css(ramp(dark.matches ? 0.25 + 0.75 * share : 0.8 * share));
-}
+const rankHue = (rank, count) => css(ramp(count > 1 ? rank / (count - 1) : 0));
 
 const time = (chart, t) => (chart.seconds ? seconds(t) : String(+t.toPrecision(6)));
 const amount = (chart, x) => (chart.bytes ? bytes(x) : `${x} units in flight`);

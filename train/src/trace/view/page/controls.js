@@ -56,6 +56,6 @@ byId("search").addEventListener("input", search);
 byId("search").addEventListener("keydown", event => { if (event.key === "Enter") show(); });
 byId("all").addEventListener("click", all);
 addEventListener("resize", redraw);
-dark.addEventListener("change", redraw);
+dark.addEventListener("change", () => { legend(); redraw(); });
 legend();
 choose(0);
