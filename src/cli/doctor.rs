@@ -6,6 +6,7 @@ use slimpipe::kernels::cpu::simd::{has_avx512_bf16, level};
 use slimpipe::kernels::cpu::threads::Threads;
 use slimpipe::kernels::cuda::compile::locate::{self, Wanted};
 use slimpipe::kernels::cuda::compile::{Cache, Compiler, pack};
+use slimpipe::kernels::cuda::cublaslt::Products;
 use slimpipe::kernels::cuda::{context, driver};
 use slimpipe::runtime::team;
 
@@ -76,6 +77,13 @@ fn libraries() {
             }
             Err(why) => line(name, &format!("none: {why}")),
         }
+    }
+    match Products::current() {
+        Ok(Products::CublasLt) => {
+            line("bf16 products", "by cuBLASLt; SLIMPIPE_GEMM=own has our kernel")
+        }
+        Ok(Products::Own) => line("bf16 products", "by our kernel"),
+        Err(why) => line("bf16 products", &format!("none: {why}")),
     }
     match Cache::of_user() {
         None => line("kernel cache", "none: neither HOME nor SLIMPIPE_KERNEL_CACHE is set"),

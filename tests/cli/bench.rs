@@ -182,3 +182,18 @@ fn bench_gpu_compares_a_gpu_with_the_cpu_and_its_memory_with_the_plan() {
         assert!(line["off_cpu"].as_f64().is_some_and(|off| off > 0.0), "{line}");
     }
 }
+
+#[test]
+fn a_cublaslt_that_was_asked_for_and_is_missing_is_one_line() {
+    let scene = Scene::new();
+    for (variable, value, expected) in [
+        ("SLIMPIPE_GEMM", "cublaslt", "SLIMPIPE_GEMM asks for cuBLASLt, which was not found"),
+        ("SLIMPIPE_GEMM", "fast", "SLIMPIPE_GEMM is `fast`; it can be `own` or `cublaslt`"),
+    ] {
+        let mut command = scene.command("doctor");
+        let output = command.env(variable, value).env("SLIMPIPE_CUBLASLT", "/nowhere").output();
+        let out = String::from_utf8(output.unwrap().stdout).unwrap();
+        let line = out.lines().find(|line| line.starts_with("bf16 products")).unwrap();
+        assert!(line.contains("none: ") && line.contains(expected), "{line}");
+    }
+}

@@ -126,6 +126,20 @@ pub enum CudaError {
         /// What was found instead.
         looked: String,
     },
+    /// cuBLASLt was asked for.
+    #[error(
+        "SLIMPIPE_GEMM asks for cuBLASLt, which was not found ({looked}); install it (pip install nvidia-cublas, or a CUDA toolkit), name it in SLIMPIPE_CUBLASLT, or set SLIMPIPE_GEMM=own"
+    )]
+    NoCublasLt {
+        /// What was found instead.
+        looked: String,
+    },
+    /// Something else was.
+    #[error("SLIMPIPE_GEMM is `{named}`; it can be `own` or `cublaslt`")]
+    NoSuchProducts {
+        /// What it names.
+        named: String,
+    },
     /// A kernel does not compile.
     #[error("kernel {kernel} does not compile ({what}):\n{log}")]
     Compile {

@@ -1,15 +1,17 @@
 //! Matrix products: bf16 operands on tensor cores, f32 ones on plain cores.
 //!
 //! Tensor cores read an operand in place if one of its two strides is 1 and the other, like the strides
-//! of a batch, a multiple of 8 elements, and if it begins at a multiple of 16 bytes. Otherwise, and for
+//! of a batch, a multiple of 8 elements, and if it begins at a multiple of 16 bytes. cuBLASLt computes such a
+//! product where it is installed ([`Products`]), this crate's kernel where it is not. Otherwise, and for
 //! operands without elements, plain cores compute the product (`plain_gemm`), far slower: give such
 //! tensors rows of a multiple of 8 elements. The destination is free; where its rows are whole 16 bytes
 //! it leaves by TMA.
 
 use super::compile::{Source, Variant, source};
+use super::cublaslt::{self, Products, Shape};
 use super::error::Result;
 use super::launch::{Grid, Parameter};
-use super::operand::{Matrix, Operand};
+use super::operand::{Matrix, Operand, alignment};
 pub use super::plain_gemm::Matrices;
 use super::walk::{Dim, Walk};
 use super::{DevicePtr, Float, Stream, TensorMap, plain_gemm, tensor_map::Swizzle};
@@ -70,7 +72,7 @@ impl Constants {
 }
 
 /// C = A B, or C += A B, for each of a batch of extents `batch`: A is [m, k], B [k, n], C dense
-/// [batch, m, n] and of the operands' dtype or f32. Sums are f32 and always taken in the same order.
+/// [batch, m, n] and of the operands' dtype or f32. Sums are f32; our kernels always take them in the same order.
 ///
 /// # Errors
 /// The kernel cannot be compiled or launched, or the batch has more dimensions than are walked.
@@ -143,6 +145,16 @@ impl Product {
     /// As [`gemm`].
     unsafe fn launch(&self, stream: &Stream, a: Operand, b: Operand, c: DevicePtr) -> Result<()> {
         let Self { m, n, k, batch, out, accumulate } = *self;
+        if Products::current()? == Products::CublasLt {
+            let sides = [a.side(batch.strides[0]), b.side(batch.strides[1])];
+            let (sizes, alignment) = ([m, n, k], alignment(c));
+            let batch = batch.extent;
+            let shape = Shape { sizes, batch, sides, out, alignment, accumulate };
+            // SAFETY: as the caller promises.
+            if unsafe { cublaslt::product(stream, &shape, [a.at, b.at, c])? } {
+                return Ok(());
+            }
+        }
         let rows_of_whole_sixteen_bytes =
             (n * out.size()).is_multiple_of(16) && c.0.is_multiple_of(16);
         let staged = rows_of_whole_sixteen_bytes && can_be_staged(out, accumulate);

@@ -20,6 +20,7 @@ pub mod compile;
 pub mod context;
 pub mod convert;
 pub mod copy;
+pub mod cublaslt;
 pub mod driver;
 pub mod elementwise;
 pub mod embedding;

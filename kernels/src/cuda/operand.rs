@@ -1,5 +1,6 @@
 //! Matrices as tensor cores read them.
 
+use super::cublaslt::{ALIGNMENT, Side};
 use super::error::Result;
 use super::gemm::TILE_K;
 use super::tensor_map::{Swizzle, TensorMap};
@@ -19,7 +20,8 @@ pub(super) struct Matrix {
 /// A matrix that tensor cores can read where it lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Operand {
-    at: DevicePtr,
+    /// Its first byte.
+    pub at: DevicePtr,
     mn: usize,
     k: usize,
     /// 0: memory runs along k; 1: along m or n.
@@ -54,6 +56,12 @@ impl Operand {
         Self { at: self.at.offset(2 * elements as u64), ..self }
     }
 
+    /// How it lies in memory, for cuBLASLt; matrices of a batch are `stride` elements apart.
+    pub(super) fn side(self, stride: usize) -> Side {
+        let Self { major, pitch, .. } = self;
+        Side { major, pitch, stride, alignment: alignment(self.at) }
+    }
+
     /// Its tensor map: [batch][outer][inner] in boxes for tiles of `tile` by [`TILE_K`]. Matrices of the
     /// batch are `stride` elements apart; 0 says that there is one for all.
     pub(super) fn map(self, tile: usize, batch: usize, stride: usize) -> Result<TensorMap> {
@@ -71,6 +79,11 @@ impl Operand {
             Swizzle::B128,
         )
     }
+}
+
+/// The largest power of two that an address is a multiple of, as far as it matters.
+pub(super) fn alignment(at: DevicePtr) -> u32 {
+    1 << at.0.trailing_zeros().min(ALIGNMENT.ilog2())
 }
 
 #[cfg(test)]

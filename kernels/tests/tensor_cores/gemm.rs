@@ -95,7 +95,7 @@ impl Case {
         let elements = self.matrices() * self.m * self.n;
         let old = random.f32(elements);
         let old_low: Vec<bf16> = old.iter().map(|&x| bf16::from_f32(x)).collect();
-        let got = gpu.under_every_schedule(|| {
+        let run = || {
             let (a_memory, b_memory) = (gpu.upload(&a.data), gpu.upload(&b.data));
             let c = match (self.accumulate, self.out) {
                 (true, Float::F32) => gpu.upload(&old),
@@ -127,7 +127,8 @@ impl Case {
                 Float::F32 => c.read::<f32>(),
                 Float::Bf16 => c.read::<bf16>().into_iter().map(bf16::to_f32).collect(),
             }
-        });
+        };
+        let (own, theirs) = (gpu.under_every_schedule(run), gpu.by_cublaslt(run));
         let mut reference = Vec::with_capacity(elements);
         for matrix in 0..self.matrices() {
             for row in 0..self.m {
@@ -143,9 +144,11 @@ impl Case {
                 }
             }
         }
-        let error = error(&got, &reference);
         let most = if self.out == Float::F32 { 2e-6 } else { 3e-3 };
-        assert!(error <= most, "{self:?}: an error of {error:.2e}");
+        for (got, by) in [(Some(own), "our kernel"), (theirs, "cuBLASLt")] {
+            let error = got.map_or(0.0, |got| error(&got, &reference));
+            assert!(error <= most, "{self:?}, by {by}: an error of {error:.2e}");
+        }
     }
 }
 

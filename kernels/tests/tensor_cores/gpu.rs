@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use cudarc::driver::sys;
 use half::bf16;
 use slimpipe_kernels::cuda::compile::{self, ImageKind};
+use slimpipe_kernels::cuda::cublaslt::Products;
 use slimpipe_kernels::cuda::stream::Priority;
 use slimpipe_kernels::cuda::{Context, DevicePtr, Stream, copy};
 use slimpipe_mock::Library;
@@ -28,6 +29,7 @@ pub fn gpu() -> Option<&'static Gpu> {
             eprintln!("skipped: {why}");
             return None;
         }
+        Products::Own.choose();
         let mock = slimpipe_mock::driver_unless_real();
         if let Some(mock) = mock {
             ImageKind::Ptx.choose();
@@ -56,6 +58,18 @@ impl Gpu {
             assert!(*result == first.1, "{schedule} gives another result than {}", first.0);
         }
         let [(_, result), ..] = results;
+        result
+    }
+
+    /// What `run` gives where cuBLASLt computes products: the mock's, or, on a real GPU, NVIDIA's if it is there.
+    pub fn by_cublaslt<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
+        if self.is_mock() {
+            slimpipe_mock::cublaslt();
+        }
+        let _alone = self.lock();
+        Products::CublasLt.choose();
+        let result = Products::current().is_ok().then(run);
+        Products::Own.choose();
         result
     }
 

@@ -2,6 +2,7 @@
 //! beside f64 references, and equal bit for bit whatever the schedule. Without NVRTC these tests say so and end.
 
 mod attention;
+mod cublaslt;
 mod gemm;
 mod gpu;
 mod mlp_swiglu;

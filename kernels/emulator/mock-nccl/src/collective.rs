@@ -1,10 +1,10 @@
 //! Collective operations, made of sends and receives.
 
 use cudarc::nccl::sys::ncclDataType_t;
+use slimpipe_mock_protocol::door::Driver;
 
 use crate::{
     comm::Comm,
-    driver::Driver,
     element::Reduction,
     exchange::{Incoming, Outgoing, Stop, exchange},
     message::Lane,

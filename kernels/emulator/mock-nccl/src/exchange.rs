@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use slimpipe_mock_protocol::{order::Order, random::Random};
+use slimpipe_mock_protocol::{door::Refusal, order::Order, random::Random};
 
 use crate::{
     comm::{Comm, Membership},
@@ -19,6 +19,12 @@ pub enum Stop {
     Aborted,
     /// Something is wrong.
     Failed(Failure),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Failure::from(refusal).into()
+    }
 }
 
 impl From<Failure> for Stop {

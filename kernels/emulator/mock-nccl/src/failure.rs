@@ -7,6 +7,7 @@ use std::{
 };
 
 use cudarc::nccl::sys::ncclResult_t;
+use slimpipe_mock_protocol::door::Refusal;
 
 /// Why a call or an operation failed.
 #[derive(Clone, Debug)]
@@ -41,6 +42,12 @@ impl Failure {
     /// The driver refuses.
     pub fn driver(text: impl Into<String>) -> Failure {
         Failure { code: ncclResult_t::ncclUnhandledCudaError, text: text.into() }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(Refusal(text): Refusal) -> Failure {
+        Failure::driver(text)
     }
 }
 

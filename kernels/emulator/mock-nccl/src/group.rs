@@ -2,10 +2,11 @@
 
 use std::{cell::RefCell, ffi::CString, sync::Arc, thread, time::Duration};
 
+use slimpipe_mock_protocol::door::{Context, driver};
+
 use crate::{
     abi::{Answer, BEGUN, DONE},
     comm::{Busy, Comm},
-    driver::{Context, driver},
     failure::Failure,
     operation::{self, Operation},
     settings,
@@ -166,7 +167,10 @@ fn launch(calls: Vec<Call>) -> Answer {
 fn enqueue_later(group: Vec<Call>, busy: Busy, context: Context) {
     thread::sleep(DEFERRED);
     let comm = group[0].comm.clone();
-    if let Err(failure) = driver().map(|driver| driver.enter(context)).and_then(|()| enqueue(group))
+    if let Err(failure) = driver()
+        .map(|driver| driver.enter(context))
+        .map_err(Failure::from)
+        .and_then(|()| enqueue(group))
     {
         comm.fail(failure);
     }
@@ -181,10 +185,11 @@ fn enqueue(group: Vec<Call>) -> Result<(), Failure> {
     let (comm, stream, driver) = (comm.clone(), *stream, driver()?);
     let operations: Vec<Operation> = group.iter().filter_map(|call| call.operation).collect();
     let busy = comm.operation();
-    driver.enqueue(stream, &name, move |alive| {
+    let run = move |alive| {
         if alive {
             operation::run(&comm, &operations, driver);
         }
         drop(busy);
-    })
+    };
+    Ok(driver.enqueue(stream, &name, run)?)
 }

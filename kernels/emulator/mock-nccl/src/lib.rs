@@ -17,7 +17,6 @@
 //! | [`bootstrap`] | how ranks find each other |
 //! | [`world`], [`link`], [`mailbox`], [`message`] | what carries bytes between ranks |
 //! | [`exchange`], [`operation`], [`collective`], [`element`] | what is done with them |
-//! | [`driver`] | the door to the mock driver |
 //! | [`fault`], [`settings`], [`counters`], [`control`] | what tests set and read |
 
 #![allow(non_snake_case)]
@@ -29,7 +28,6 @@ pub mod collective;
 pub mod comm;
 pub mod control;
 pub mod counters;
-pub mod driver;
 pub mod element;
 pub mod exchange;
 pub mod failure;

@@ -3,11 +3,11 @@
 use std::process;
 
 use cudarc::nccl::sys::{ncclDataType_t, ncclResult_t};
+use slimpipe_mock_protocol::door::Driver;
 
 use crate::{
     collective::Collective,
     comm::Comm,
-    driver::Driver,
     exchange::{Incoming, Outgoing, Stop, exchange},
     failure::Failure,
     fault::Kind,

@@ -25,6 +25,11 @@ pub const NCCL_SET: &str = "slimpipe_mock_nccl_set";
 /// Name of the mock NCCL's [`Get`].
 pub const NCCL_GET: &str = "slimpipe_mock_nccl_get";
 
+/// Name of the mock cuBLASLt's [`Set`].
+pub const CUBLASLT_SET: &str = "slimpipe_mock_cublaslt_set";
+/// Name of the mock cuBLASLt's [`Get`].
+pub const CUBLASLT_GET: &str = "slimpipe_mock_cublaslt_get";
+
 /// Counters as lines of text.
 pub fn write_counters(counters: &BTreeMap<String, u64>) -> String {
     counters.iter().map(|(name, value)| format!("{name} {value}\n")).collect()

@@ -1,4 +1,4 @@
-//! What the mock NCCL asks of the mock driver, by name, as the real one finds its driver.
+//! What other mocks ask of the mock driver, by name, as the real libraries find their driver.
 
 use std::ffi::{c_char, c_int, c_void};
 

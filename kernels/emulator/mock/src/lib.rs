@@ -1,4 +1,4 @@
-//! Runs a test on the mock CUDA driver and the mock NCCL, through an unmodified cudarc.
+//! Runs a test on the mock CUDA driver, the mock NCCL and the mock cuBLASLt, through an unmodified cudarc.
 //!
 //! ```no_run
 //! let mock = slimpipe_mock::driver();
@@ -49,6 +49,10 @@
 //!
 //! After `die` and `exit` the others get `ncclRemoteError`. An abort tells nobody: other ranks wait
 //! on, as with NCCL within a host.
+//!
+//! # Settings of cuBLASLt
+//!
+//! `algorithms`: how many are found for a product, 1 or 0.
 
 mod counters;
 mod find;
@@ -60,11 +64,15 @@ pub use crate::{
     counters::Counters,
     library::{Alone, Library},
 };
-use slimpipe_mock_protocol::control::{CUDA_GET, CUDA_SET, NCCL_GET, NCCL_SET};
+use slimpipe_mock_protocol::control::{
+    CUBLASLT_GET, CUBLASLT_SET, CUDA_GET, CUDA_SET, NCCL_GET, NCCL_SET,
+};
 pub use slimpipe_mock_protocol::order::Order;
 
 /// File name of the mock driver.
 const CUDA: &str = "libslimpipe_mock_cuda.so";
+/// File name of the mock cuBLASLt.
+const CUBLASLT: &str = "libslimpipe_mock_cublaslt.so";
 /// File name of the mock NCCL.
 const NCCL: &str = "libslimpipe_mock_nccl.so";
 
@@ -92,6 +100,16 @@ pub fn nccl() -> &'static Library {
     static NCCL_LIBRARY: OnceLock<Library> = OnceLock::new();
     driver();
     NCCL_LIBRARY.get_or_init(|| open(NCCL, NCCL_SET, NCCL_GET))
+}
+
+/// The mock cuBLASLt, which works on streams of the mock driver. Opens both if this is the first call.
+///
+/// # Panics
+/// As [`driver`].
+pub fn cublaslt() -> &'static Library {
+    static CUBLASLT_LIBRARY: OnceLock<Library> = OnceLock::new();
+    driver();
+    CUBLASLT_LIBRARY.get_or_init(|| open(CUBLASLT, CUBLASLT_SET, CUBLASLT_GET))
 }
 
 fn open(file: &str, set: &str, get: &str) -> Library {

@@ -8,6 +8,7 @@ mod data;
 mod gpu;
 
 use serde_json::{Value, json};
+use slimpipe::kernels::cuda::cublaslt::Products;
 
 use cases::{Attention, Case, Mlp, Product};
 use gpu::Gpu;
@@ -67,6 +68,7 @@ fn cases(quick: bool) -> Vec<Case> {
 /// Measures, and prints a line for each case and one for the GPU.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut gpu = Gpu::open(args.gpu)?;
+    Products::Own.choose(); // cuBLASLt is what they are compared with
     println!("{}", gpu.facts());
     for case in cases(args.quick).iter().filter(|case| case.name().contains(&args.only)) {
         let found = case.run(&mut gpu, args.runs.max(1))?;

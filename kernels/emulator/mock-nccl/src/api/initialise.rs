@@ -3,12 +3,12 @@
 use std::{ffi::c_int, sync::Arc};
 
 use cudarc::nccl::sys::{ncclComm_t, ncclConfig_t, ncclUniqueId};
+use slimpipe_mock_protocol::door::driver;
 
 use crate::{
     abi::{Answer, nccl_functions, put},
     bootstrap::{Member, Name, join, number_of},
     comm::{COMMS, Comm, Membership},
-    driver::driver,
     exchange::{Incoming, Outgoing, Stop, exchange},
     failure::Failure,
     fault, group,

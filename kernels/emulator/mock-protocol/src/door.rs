@@ -1,13 +1,15 @@
-//! The door to the mock driver: its public functions, and those that it has for this library.
+//! The door to the mock driver for other mocks: its public functions, and those that it has for them.
 
 use std::{
     ffi::{CStr, CString, c_int, c_void},
     sync::OnceLock,
 };
 
-use slimpipe_mock_protocol::driver::{ENQUEUE, Enqueue, READ, Read, WRITE, Write};
+use crate::driver::{ENQUEUE, Enqueue, READ, Read, WRITE, Write};
 
-use crate::failure::Failure;
+/// Why the driver does not do it.
+#[derive(Clone, Debug)]
+pub struct Refusal(pub String);
 
 type GetCurrent = unsafe extern "C" fn(*mut *mut c_void) -> c_int;
 type SetCurrent = unsafe extern "C" fn(*mut c_void) -> c_int;
@@ -28,28 +30,28 @@ pub struct Driver {
 #[derive(Clone, Copy, Debug)]
 pub struct Context(usize);
 
-/// The driver, found by its soname as the real NCCL finds it.
+/// The driver, found by its soname as the real libraries find it.
 ///
 /// # Errors
 /// There is none, or it is not the mock.
-pub fn driver() -> Result<&'static Driver, Failure> {
-    static DRIVER: OnceLock<Result<Driver, Failure>> = OnceLock::new();
-    DRIVER.get_or_init(Driver::find).as_ref().map_err(Failure::clone)
+pub fn driver() -> Result<&'static Driver, Refusal> {
+    static DRIVER: OnceLock<Result<Driver, Refusal>> = OnceLock::new();
+    DRIVER.get_or_init(Driver::find).as_ref().map_err(Refusal::clone)
 }
 
 impl Driver {
-    fn find() -> Result<Driver, Failure> {
+    fn find() -> Result<Driver, Refusal> {
         // SAFETY: the name is NUL-terminated; the mock driver is loaded already, and whatever else
         // has this name is a driver that any program may load.
         let library = unsafe { libc::dlopen(c"libcuda.so".as_ptr(), libc::RTLD_NOW) };
         if library.is_null() {
-            return Err(Failure::driver("the mock NCCL works on the mock driver; there is none"));
+            return Err(Refusal("mocks work on the mock driver; there is none".into()));
         }
         let symbol = |name: &str| {
             let name = CString::new(name).unwrap_or_default();
             // SAFETY: the name is NUL-terminated and the library is open for good.
             let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
-            let missing = || Failure::driver(format!("the driver is not the mock: no {name:?}"));
+            let missing = || Refusal(format!("the driver is not the mock: no {name:?}"));
             if symbol.is_null() { Err(missing()) } else { Ok(symbol) }
         };
         // SAFETY: the functions have the types of the protocol, and those of the driver.
@@ -75,12 +77,12 @@ impl Driver {
     ///
     /// # Errors
     /// No context is current.
-    pub fn device(&self) -> Result<usize, Failure> {
+    pub fn device(&self) -> Result<usize, Refusal> {
         let mut device = 0;
         // SAFETY: the place is good for writing.
         match unsafe { (self.get_device)(&mut device) } {
             0 => Ok(device as usize),
-            code => Err(Failure::driver(format!("no CUDA context is current (error {code})"))),
+            code => Err(Refusal(format!("no CUDA context is current (error {code})"))),
         }
     }
 
@@ -108,7 +110,7 @@ impl Driver {
         stream: usize,
         name: &CStr,
         body: impl FnOnce(bool) + Send + 'static,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         type Boxed = Box<dyn FnOnce(bool) + Send>;
         unsafe extern "C" fn call(data: *mut c_void, runs: c_int) {
             // SAFETY: the data is the box below, given back once.
@@ -124,14 +126,14 @@ impl Driver {
         }
         // SAFETY: a body that was refused is never called.
         drop(unsafe { Box::from_raw(data) });
-        Err(Failure::driver(format!("{name:?}: the driver refuses with error {refused}")))
+        Err(Refusal(format!("{name:?}: the driver refuses with error {refused}")))
     }
 
     /// Bytes of device memory.
     ///
     /// # Errors
     /// An illegal address; its context has failed then.
-    pub fn read(&self, address: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
+    pub fn read(&self, address: u64, bytes: usize) -> Result<Vec<u8>, Refusal> {
         let mut out = vec![0u8; bytes];
         // SAFETY: there is room for them.
         let failed = unsafe { (self.read)(address, out.as_mut_ptr().cast(), bytes) };
@@ -142,13 +144,13 @@ impl Driver {
     ///
     /// # Errors
     /// An illegal address; its context has failed then.
-    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Failure> {
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Refusal> {
         // SAFETY: they are readable.
         let failed = unsafe { (self.write)(address, bytes.as_ptr().cast(), bytes.len()) };
         if failed == 0 { Ok(()) } else { Err(illegal(address, bytes.len())) }
     }
 }
 
-fn illegal(address: u64, bytes: usize) -> Failure {
-    Failure::driver(format!("{bytes} bytes at {address:#x} are no memory of a device"))
+fn illegal(address: u64, bytes: usize) -> Refusal {
+    Refusal(format!("{bytes} bytes at {address:#x} are no memory of a device"))
 }
