@@ -4,7 +4,7 @@
 #   scripts/gpu_check.sh pack      where the code is built: puts what the other machine needs into carry/, which git ignores
 #   scripts/gpu_check.sh [PART..]  there: runs all parts, or those named; results go to $OUT or carry/out
 #
-# Parts: facts kernels train bench sanitizer. Each runs alone. At the end come a table and a line of JSON;
+# Parts: facts kernels train nccl bench sanitizer. Each runs alone. At the end come a table and a line of JSON;
 # the exit code is 1 if a part failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -51,6 +51,30 @@ train() {
     "$here/slimpipe" bench gpu --alone --dtype bf16 --hidden 2048 --layers 16 --seq 32768 -m 1 | tee "$out/speed.jsonl"
 }
 
+# Two ranks as processes on this one GPU, over NCCL where the library lets them share it, beside two threads.
+nccl() {
+  local settings="--set train.device=cuda --set parallel.pipeline=2 --set train.steps=4"
+  rm -rf "$out/threads" "$out/processes"
+  # shellcheck disable=SC2086
+  "$here/slimpipe" train $settings --out "$out/threads" >"$out/threads.txt" || return 1
+  local pids=()
+  for rank in 1 0; do
+    # shellcheck disable=SC2086
+    NCCL_MULTI_RANK_GPU_ENABLE=1 RANK=$rank WORLD_SIZE=2 LOCAL_RANK=0 timeout 100 \
+      "$here/slimpipe" train $settings --set parallel.timeout=60 --out "$out/processes" &
+    pids+=($!)
+  done
+  wait "${pids[0]}" && wait "${pids[1]}" || return 1
+  python3 - "$out" <<'PYTHON'
+import json, sys
+threads, processes = ([json.loads(line)["loss"] for line in open(f"{sys.argv[1]}/{run}/metrics.jsonl")]
+                      for run in ("threads", "processes"))
+print("losses of threads and of processes:", threads, processes)
+assert len(threads) == len(processes) == 4
+assert all(abs(a / b - 1) < 1e-5 for a, b in zip(threads, processes))
+PYTHON
+}
+
 sanitizer() {
   local tool
   tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
@@ -75,10 +99,10 @@ fi
 test -x "$here/slimpipe" || { echo "no $here/slimpipe: run scripts/gpu_check.sh pack where the code is built"; exit 2; }
 mkdir -p "$out"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(facts kernels train bench sanitizer)
+[ ${#parts[@]} -gt 0 ] || parts=(facts kernels train nccl bench sanitizer)
 results=()
 failed=0
-export -f facts kernels train bench sanitizer
+export -f facts kernels train nccl bench sanitizer
 export here out
 export SLIMPIPE_KERNEL_PACK=$PWD/$here/kernels SLIMPIPE_KERNEL_CACHE=$PWD/$here/cache
 for part in "${parts[@]}"; do
