@@ -48,3 +48,18 @@ fn all_threads_share_one_context_of_a_gpu_and_a_number_too_high_is_refused() {
     let error = Context::of(4).err().unwrap();
     assert!(matches!(error, CudaError::NoSuchGpu { ordinal: 4, count: 4 }), "{error}");
 }
+
+#[test]
+fn a_gpu_older_than_the_kernels_is_refused_in_one_line() {
+    let _rig = Rig::new("eager");
+    slimpipe_mock::driver().set("capability", "8.6");
+    let refused = Context::of(3).err();
+    slimpipe_mock::driver().set("capability", "9.0");
+    let told = refused.unwrap().to_string();
+    assert!(
+        told.ends_with("of compute capability 8.6; the kernels need 9.0 (H100, H200)"),
+        "{told}"
+    );
+    assert!(told.starts_with("GPU 3 is a ") && !told.contains('\n'), "{told}");
+    assert!(Context::of(3).is_ok(), "a refusal is not kept");
+}

@@ -4,13 +4,34 @@ use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::DevicePtr;
 use slimpipe_kernels::cuda::adamw::{self, AdamW, Parameter};
 
-use super::util::{gpu, random};
+use super::figures::FORWARD;
+use super::util::{assert_close, assert_figure, f64s, gpu, random};
 
 /// Lengths of many parameters: more than one launch takes, some of several blocks, some not whole packs.
 fn lens() -> Vec<usize> {
     let mut lens = vec![0, 1, 3, 20_000, 16_384, 77];
     lens.extend((0..70).map(|i| 1 + i * 7 % 31));
     lens
+}
+
+/// The weights after a step, in f64.
+fn reference(
+    settings: AdamW,
+    decay: f32,
+    scale: f32,
+    [weight, grad, m, v]: [&Vec<f32>; 4],
+) -> Vec<f64> {
+    let AdamW { lr, beta1, beta2, eps, step, .. } = settings;
+    let [lr, beta1, beta2, eps, decay, scale] =
+        [lr, beta1, beta2, eps, decay, scale].map(f64::from);
+    let unbias = |beta: f64| 1.0 - beta.powi(step as i32);
+    let step = |(((w, g), m), v): (((f64, f64), f64), f64)| {
+        let g = g * scale;
+        let (m, v) = (beta1 * m + (1.0 - beta1) * g, beta2 * v + (1.0 - beta2) * g * g);
+        let size = (v / unbias(beta2)).sqrt() + eps;
+        w * (1.0 - lr * decay) - lr * m / unbias(beta1) / size
+    };
+    f64s(weight).into_iter().zip(f64s(grad)).zip(f64s(m)).zip(f64s(v)).map(step).collect()
 }
 
 #[test]
@@ -56,6 +77,12 @@ fn many_parameters_take_steps_of_the_cpus_bits() {
         (0..lens.len()).map(read).collect::<Vec<_>>()
     });
     for (i, (w, own_m, own_v, low)) in stepped.into_iter().enumerate() {
+        let exact =
+            reference(settings, decay(i), scale * clip, [&weights[i], &grads[i], &m[i], &v[i]]);
+        assert_close("weights", &w, &exact, 1e-6);
+        if let Some(low) = &low {
+            assert_figure::<bf16>("AdamW's weights", low, &exact, FORWARD);
+        }
         let (mut weight, mut m, mut v) = (weights[i].clone(), m[i].clone(), v[i].clone());
         let mut rounded = vec![bf16::default(); lens[i]];
         let settings = AdamW { weight_decay: decay(i), ..settings };

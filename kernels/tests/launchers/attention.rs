@@ -6,8 +6,9 @@ use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::merge_attention::merge;
 use slimpipe_kernels::cuda::plain_attention::{self as attention, Chunk, ChunkGrad, Rows};
 
+use super::figures::FORWARD;
 use super::util::{
-    Buffer, Element, Gpu, assert_close, assert_near, both, cases, f64s, gpu, random,
+    Buffer, Element, Gpu, assert_close, assert_figure, assert_near, both, cases, f64s, gpu, random,
 };
 
 #[derive(Clone, Debug)]
@@ -226,6 +227,7 @@ fn check<T: Element + Input>(case: &Case) {
     let out: Vec<T> = out.into_iter().map(|x| T::from_f32(x as f32)).collect();
     let dout = gathered(&inputs.dout, width, case.gap);
     let exact = reference(case, &inputs, &dout);
+    assert_figure::<T>("attention on plain cores", &out, &exact.out, FORWARD);
     assert_close("out", &out, &exact.out, tolerance::<T>());
     assert_lse(&lse, &exact.lse);
     check_merging(&gpu, case, &inputs, &exact);

@@ -6,7 +6,10 @@ use slimpipe_kernels::cuda::strided::View;
 use slimpipe_kernels::cuda::unary::Unary;
 use slimpipe_kernels::cuda::{Float, swiglu, unary};
 
-use super::util::{Element, assert_close, both, cases, f64s, gpu, random, tolerance};
+use super::figures::FORWARD;
+use super::util::{
+    Element, assert_close, assert_figure, both, cases, f64s, gpu, random, tolerance,
+};
 
 fn function(f: Unary, x: f64) -> f64 {
     let sigmoid = 1.0 / (1.0 + (-x).exp());
@@ -91,7 +94,9 @@ fn check_swiglu<T: Element>(len: usize, skip: usize) {
         let inputs = f64s(&gate).into_iter().zip(f64s(&up)).zip(f64s(&d));
         inputs.map(|((g, u), d)| f(g, u, d)).collect()
     };
-    assert_close("swiglu", &out, &exact(|g, u, _| g / (1.0 + (-g).exp()) * u), tolerance::<T>());
+    let exact_out = exact(|g, u, _| g / (1.0 + (-g).exp()) * u);
+    assert_figure::<T>("SwiGLU", &out, &exact_out, FORWARD);
+    assert_close("swiglu", &out, &exact_out, tolerance::<T>());
     assert_close("dup", &dup, &exact(|g, _, d| d * g / (1.0 + (-g).exp())), tolerance::<T>());
     let slope = |g: f64, u: f64, d: f64| {
         let s = 1.0 / (1.0 + (-g).exp());

@@ -3,7 +3,8 @@ use slimpipe_kernels::cpu::embedding as cpu;
 use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::embedding;
 
-use super::util::{Element, both, cases, gpu, random};
+use super::figures::{FORWARD, GRADIENT};
+use super::util::{Element, assert_figure, both, cases, f64s, gpu, random};
 
 fn check<T: Element>(vocab: usize, width: usize, ids: &[u32], skip: usize) {
     let Some(gpu) = gpu() else { return };
@@ -23,6 +24,14 @@ fn check<T: Element>(vocab: usize, width: usize, ids: &[u32], skip: usize) {
         }
         (gpu.read(&out), gpu.read(&dtable))
     });
+    let (mut exact, mut exact_sums) = (Vec::new(), f64s(&old));
+    for (row, &id) in ids.iter().enumerate() {
+        let (from, to) = (row * width, id as usize * width);
+        exact.extend(f64s(&table[to..][..width]));
+        (0..width).for_each(|i| exact_sums[to + i] += f64::from(dout[from + i].to_f32()));
+    }
+    assert_figure::<T>("embedding", &out, &exact, FORWARD);
+    assert_figure::<T>("embedding's gradient", &dtable, &exact_sums, GRADIENT);
     let (threads, mut rows, mut sums) = (Threads::default(), vec![T::default(); dout.len()], old);
     cpu::gather(&threads, &table, width, ids, &mut rows);
     cpu::scatter_add(&threads, &dout, ids, width, &mut sums);

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 use slimpipe_kernels::cuda::plain_gemm::{self, Matrices};
 
-use super::util::{Element, assert_close, cases, f64s, gpu, random};
+use super::figures::FORWARD;
+use super::util::{Element, assert_close, assert_figure, cases, f64s, gpu, random};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -79,6 +80,9 @@ fn check<T: Element, O: Element>(case: &Case) {
         };
         let sum: f64 = (0..k).map(product).sum();
         *exact = if accumulate { *exact + sum } else { sum };
+    }
+    if O::FLOAT == T::FLOAT {
+        assert_figure::<T>("a product on plain cores", &c, &exact, FORWARD);
     }
     assert_close("product", &c, &exact, if O::FLOAT.size() == 4 { 2e-6 } else { 1.0 / 256.0 });
 }

@@ -3,7 +3,8 @@ use slimpipe_kernels::cpu::loss::{self as cpu, IGNORE};
 use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::{Float, loss};
 
-use super::util::{Element, assert_near, both, cases, f64s, gpu, random};
+use super::figures::{FORWARD, GRADIENT};
+use super::util::{Element, assert_figure, assert_near, both, cases, f64s, gpu, random};
 
 const SCALE: f32 = 0.125;
 
@@ -61,6 +62,8 @@ fn check<T: Element>(rows: usize, vocab: usize, skip: usize) {
         (gpu.read(&alone), gpu.read(&losses), gradient)
     });
     let (exact, exact_gradient) = reference(&logits, &labels, SCALE);
+    assert_figure::<T>("cross-entropy", &losses, &exact, FORWARD);
+    assert_figure::<T>("cross-entropy's gradient", &gradient, &exact_gradient, GRADIENT);
     // A certain row's loss is the difference of large logits.
     let terms = 4.0;
     assert_near("loss", &losses, &exact, 1e-6, terms);

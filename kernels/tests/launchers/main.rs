@@ -6,9 +6,14 @@ mod attention;
 mod convert;
 mod elementwise;
 mod embedding;
+#[path = "../shared/figures.rs"]
+mod figures;
 mod gemm;
 mod loss;
+mod mutations;
 mod norm;
+#[path = "../shared/planted.rs"]
+mod planted;
 mod random;
 mod reduce;
 mod rope;

@@ -3,7 +3,10 @@ use slimpipe_kernels::cpu::norm as cpu;
 use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::norm;
 
-use super::util::{Element, assert_close, assert_near, both, cases, f64s, gpu, random, tolerance};
+use super::figures::{FORWARD, GRADIENT};
+use super::util::{
+    Element, assert_close, assert_figure, assert_near, both, cases, f64s, gpu, random, tolerance,
+};
 
 const EPS: f32 = 1e-5;
 
@@ -42,6 +45,11 @@ fn check_rms<T: Element>(rows: usize, width: usize, skip: usize) {
         exact[1].push(r);
         exact[2].extend((0..width).map(|i| r * (dy[i] * ws[i] - x[i] * r * r * dot)));
         (0..width).for_each(|i| exact[3][i] += dy[i] * x[i] * r);
+    }
+    assert_figure::<T>("RMSNorm", &y, &exact[0], FORWARD);
+    if width >= 8 {
+        assert_figure::<T>("RMSNorm's gradient", &dx, &exact[2], GRADIENT);
+        assert_figure::<T>("RMSNorm's weight's gradient", &dw, &exact[3], GRADIENT);
     }
     assert_close("y", &y, &exact[0], tolerance::<T>());
     assert_close("rstd", &rstd, &exact[1], 1e-6);

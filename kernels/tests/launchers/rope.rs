@@ -3,7 +3,10 @@ use slimpipe_kernels::cpu::rope as cpu;
 use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::rope;
 
-use super::util::{Element, assert_close, both, cases, f64s, gpu, random, tolerance};
+use super::figures::{FORWARD, GRADIENT};
+use super::util::{
+    Element, assert_close, assert_figure, both, cases, f64s, gpu, random, tolerance,
+};
 
 fn check<T: Element>(rows: usize, heads: usize, pairs: usize, offset: usize, skip: usize) {
     let Some(gpu) = gpu() else { return };
@@ -54,6 +57,8 @@ fn check<T: Element>(rows: usize, heads: usize, pairs: usize, offset: usize, ski
             (head[j], head[j + pairs]) = (a * cos - b * sin, b * cos + a * sin);
         }
     }
+    assert_figure::<T>("RoPE", &turned, &exact, FORWARD);
+    assert_figure::<T>("RoPE and its gradient", &back, &f64s(&x), GRADIENT);
     assert_close("turned", &turned, &exact, tolerance::<T>());
     assert_close("turned back", &back, &f64s(&x), 2.0 * tolerance::<T>());
     let mut other = vec![T::default(); x.len()];

@@ -3,7 +3,10 @@ use slimpipe_kernels::cpu::softmax as cpu;
 use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cuda::{Float, softmax};
 
-use super::util::{Element, assert_close, both, cases, f64s, gpu, random, tolerance};
+use super::figures::FORWARD;
+use super::util::{
+    Element, assert_close, assert_figure, both, cases, f64s, gpu, random, tolerance,
+};
 
 fn check<T: Element>(rows: usize, width: usize, skip: usize) {
     let Some(gpu) = gpu() else { return };
@@ -25,6 +28,7 @@ fn check<T: Element>(rows: usize, width: usize, skip: usize) {
         let sum: f64 = x.iter().map(|x| (x - max).exp()).sum();
         exact.extend(x.iter().map(|x| (x - max).exp() / sum));
     }
+    assert_figure::<T>("softmax", &y, &exact, FORWARD);
     assert_close("softmax", &y, &exact, tolerance::<T>());
     // From the rounded output, as the kernel has it.
     let mut gradient = Vec::new();

@@ -13,6 +13,8 @@ use slimpipe_kernels::cuda::stream::Priority;
 use slimpipe_kernels::cuda::{Context, DevicePtr, Float, Stream, copy};
 use slimpipe_mock::Library;
 
+use super::figures::{assert_within, error};
+
 /// How the emulator schedules warps and asynchronous work.
 const SCHEDULES: [&str; 3] = ["eager", "random:7", "latest:7"];
 
@@ -33,7 +35,7 @@ impl Element for bf16 {
 pub struct Gpu {
     pub stream: Stream,
     /// None on a real GPU, which has no schedules to choose from.
-    mock: Option<&'static Library>,
+    pub mock: Option<&'static Library>,
 }
 
 /// The GPU, or a line that says why the test is skipped.
@@ -180,6 +182,20 @@ pub fn assert_near<T: Scalar>(
             (actual - e).abs() <= allowed || (actual.is_nan() && e.is_nan()),
             "{what}, element {i}: {actual} instead of {e}, allowed {allowed:e}"
         );
+    }
+}
+
+/// Holds what a kernel computes in bf16 to the figure that bf16 kernels have to keep to, as a whole.
+#[track_caller]
+pub fn assert_figure<T: Element>(
+    what: &'static str,
+    actual: &[impl Scalar],
+    expected: &[f64],
+    most: f64,
+) {
+    if T::FLOAT == Float::Bf16 {
+        let size = expected.len();
+        assert_within(what, error(&f64s(actual), expected), most, &size);
     }
 }
 

@@ -3,8 +3,11 @@ use slimpipe_kernels::cpu::threads::Threads;
 use slimpipe_kernels::cpu::vocabulary::{self as cpu, SUMS, TOTALS};
 use slimpipe_kernels::cuda::{Float, vocabulary};
 
+use super::figures::{FORWARD, GRADIENT};
 use super::loss::{labels, reference};
-use super::util::{Element, assert_close, assert_near, both, cases, f64s, gpu, random};
+use super::util::{
+    Element, assert_close, assert_figure, assert_near, both, cases, f64s, gpu, random,
+};
 
 const SCALE: f32 = 0.25;
 
@@ -58,11 +61,13 @@ fn check<T: Element>(rows: usize, widths: &[usize]) {
         (gpu.read(&sums), gpu.read(&totals), gpu.read(&losses), gradients)
     });
     let (exact, gradient) = reference(&logits, &labels, SCALE);
+    assert_figure::<T>("cross-entropy in parts", &losses, &exact, FORWARD);
     assert_near("losses", &losses, &exact, 1e-6, 4.0);
     let rounding = if T::FLOAT == Float::F32 { 3e-6 } else { 1.0 / 256.0 };
     for (own, (first, width)) in gradients.iter().zip(parts()) {
         let exact: Vec<f64> =
             gradient.chunks(vocab).flat_map(|row| row[first..first + width].to_vec()).collect();
+        assert_figure::<T>("a part's gradient of cross-entropy", own, &exact, GRADIENT);
         assert_near("gradient", own, &exact, rounding, f64::from(SCALE));
     }
     if rows == 0 {

@@ -8,7 +8,8 @@ use slimpipe_kernels::cuda::attention::{
 };
 use slimpipe_kernels::cuda::{DevicePtr, Float};
 
-use crate::gpu::{Gpu, Memory, Random, error, gpu};
+use crate::figures::{FORWARD, GRADIENT, assert_within, error};
+use crate::gpu::{Gpu, Memory, Random, gpu};
 use crate::reference::{self, Attention};
 
 /// What is attended to what, and how it lies in memory.
@@ -21,29 +22,14 @@ struct Case {
     q_offset: usize,
     /// Lengths and starts of chunks.
     chunks: Vec<(usize, usize)>,
-    /// Elements by which rows lie farther apart than they need.
+    /// Elements by which rows lie farther apart than they need, and those before the first.
     gap: usize,
+    skip: usize,
 }
 
 fn case(q_len: usize, q_offset: usize, chunks: &[(usize, usize)]) -> Case {
     let chunks = chunks.to_vec();
-    Case { q_len, heads: 2, kv_heads: 1, head_dim: 128, q_offset, chunks, gap: 0 }
-}
-
-/// Rows of heads that lie `gap` elements farther apart than dense ones.
-fn spread(dense: &[bf16], width: usize, gap: usize) -> Vec<bf16> {
-    let mut rows: Vec<bf16> = dense
-        .chunks(width)
-        .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(bf16::NAN, gap)))
-        .collect();
-    // Nothing lies behind the last row.
-    rows.truncate(rows.len().saturating_sub(gap));
-    rows
-}
-
-/// Dense rows out of such.
-fn gathered(rows: &[bf16], width: usize, gap: usize) -> Vec<bf16> {
-    rows.chunks(width + gap).flat_map(|row| row[..width].iter().copied()).collect()
+    Case { q_len, heads: 2, kv_heads: 1, head_dim: 128, q_offset, chunks, gap: 0, skip: 0 }
 }
 
 /// A problem's inputs on the GPU.
@@ -78,12 +64,37 @@ impl Case {
     }
 
     fn rows(&self, at: DevicePtr, heads: usize) -> Rows {
+        let at = at.offset(2 * self.skip as u64);
         Rows { at, stride: heads * self.head_dim + self.gap }
+    }
+
+    /// Dense rows as they lie in memory.
+    fn spread(&self, dense: &[bf16], width: usize) -> Vec<bf16> {
+        let mut rows = vec![bf16::NAN; self.skip];
+        for row in dense.chunks(width) {
+            rows.extend(row);
+            rows.extend(vec![bf16::NAN; self.gap]);
+        }
+        // Nothing lies behind the last row.
+        rows.truncate((rows.len() - self.gap).max(self.skip));
+        rows
+    }
+
+    /// Dense rows out of such.
+    fn gathered(&self, rows: &[bf16], width: usize) -> Vec<bf16> {
+        let rows = rows[self.skip..].chunks(width + self.gap);
+        rows.flat_map(|row| row[..width].iter().copied()).collect()
+    }
+
+    /// Keys that the last query sees.
+    fn seen(&self) -> usize {
+        let end = self.q_offset + self.q_len;
+        self.chunks.iter().map(|&(len, start)| len.min(end.saturating_sub(start))).sum()
     }
 
     fn upload<'a>(&self, gpu: &'a Gpu, problem: &Attention) -> Inputs<'a> {
         let kv_width = self.kv_heads * self.head_dim;
-        let upload = |rows: &[bf16], width| gpu.upload(&spread(rows, width, self.gap));
+        let upload = |rows: &[bf16], width| gpu.upload(&self.spread(rows, width));
         let pair =
             |chunk: &reference::Chunk| (upload(&chunk.k, kv_width), upload(&chunk.v, kv_width));
         let kv = problem.chunks.iter().map(pair).collect();
@@ -107,7 +118,7 @@ impl Case {
             let chunks = self.list(&inputs);
             let (first, rest) = chunks.split_at(split.unwrap_or(chunks.len()));
             let blank = vec![bf16::NAN; self.q_len * self.width()];
-            let out = gpu.upload(&spread(&blank, self.width(), self.gap));
+            let out = gpu.upload(&self.spread(&blank, self.width()));
             let lse = gpu.memory(4 * self.heads * self.q_len);
             let parts = [(first, false), (rest, true)];
             for (chunks, merge) in &parts[..if split.is_some() { 2 } else { 1 }] {
@@ -124,10 +135,9 @@ impl Case {
         });
         let out: Vec<bf16> = out.into_iter().map(bf16::from_bits).collect();
         let (expected, expected_lse) = problem.forward();
-        let error_out = error(&gathered(&out, self.width(), self.gap), &expected);
-        let error_lse = error(&lse, &expected_lse);
-        let right = error_out <= 3e-3 && error_lse <= 1e-5;
-        assert!(right, "{self:?}: an error of {error_out:.2e} and {error_lse:.2e}");
+        let error_out = error(&self.gathered(&out, self.width()), &expected);
+        assert_within("attention", error_out, FORWARD, self);
+        assert_within("a log-sum-exp", error(&lse, &expected_lse), 1e-5, self);
     }
 
     fn check_backward(&self, gpu: &Gpu, accumulate_dq: bool) {
@@ -144,7 +154,7 @@ impl Case {
         let (dq, grads) = gpu.under_every_schedule(|| {
             let inputs = self.upload(gpu, &problem);
             let chunks = self.list(&inputs);
-            let upload = |rows: &[bf16]| gpu.upload(&spread(rows, self.width(), self.gap));
+            let upload = |rows: &[bf16]| gpu.upload(&self.spread(rows, self.width()));
             let [out, dout, dq] = [&out, &dout, &old_dq].map(|rows| upload(rows));
             let lse = gpu.upload(&lse);
             let sums: Vec<_> = old.iter().map(|(k, v)| (gpu.upload(k), gpu.upload(v))).collect();
@@ -181,17 +191,17 @@ impl Case {
             expected.dq.iter_mut().zip(&old_dq).for_each(|(dq, old)| *dq += old.to_f64());
         }
         let dq: Vec<bf16> = dq.into_iter().map(bf16::from_bits).collect();
-        let mut errors = vec![error(&gathered(&dq, self.width(), self.gap), &expected.dq)];
+        let error_dq = error(&self.gathered(&dq, self.width()), &expected.dq);
+        assert_within("attention's gradient of queries", error_dq, GRADIENT, self);
         for ((got, old), expected) in grads.iter().zip(&old).zip(&expected.chunks) {
-            for (got, old, expected) in
-                [(&got.0, &old.0, &expected.0), (&got.1, &old.1, &expected.1)]
-            {
+            for (what, got, old, expected) in [
+                ("attention's gradient of keys", &got.0, &old.0, &expected.0),
+                ("attention's gradient of values", &got.1, &old.1, &expected.1),
+            ] {
                 let added: Vec<f32> = got.iter().zip(old).map(|(got, old)| got - old).collect();
-                errors.push(error(&added, expected));
+                assert_within(what, error(&added, expected), GRADIENT, self);
             }
         }
-        let most = errors.iter().copied().fold(0.0, f64::max);
-        assert!(most <= 1e-2, "{self:?}: an error of one of {errors:?}");
     }
 }
 
@@ -270,6 +280,17 @@ fn heads_without_a_tensor_core_kernel_are_computed_all_the_same() {
 }
 
 #[test]
+fn rows_that_tensor_cores_cannot_read_are_attended_to_all_the_same() {
+    let Some(gpu) = gpu() else { return };
+    let chunks = [(30, 0), (20, 30)];
+    for (gap, skip) in [(4, 0), (0, 4), (2, 1)] {
+        let case = Case { head_dim: 64, gap, skip, ..case(20, 30, &chunks) };
+        case.check_forward(gpu, Some(1));
+        case.check_backward(gpu, true);
+    }
+}
+
+#[test]
 fn heads_that_do_not_share_key_heads_are_refused() {
     let Some(gpu) = gpu() else { return };
     let shape = Shape { heads: 3, kv_heads: 2, ..case(8, 0, &[]).shape() };
@@ -294,6 +315,7 @@ fn cases() -> impl Strategy<Value = Case> {
             q_offset,
             chunks,
             gap: 8 * gap,
+            skip: 8 * gap,
         },
     )
 }
@@ -310,6 +332,8 @@ proptest! {
 
     #[test]
     fn any_list_of_chunks_gets_its_gradients(case in cases(), accumulate in any::<bool>()) {
+        // Of a single key the gradient of scores is 0: nothing but rounding is left of its terms.
+        prop_assume!(case.seen() == 0 || case.seen() >= 8);
         let Some(gpu) = gpu() else { return Ok(()) };
         case.check_backward(gpu, accumulate);
     }

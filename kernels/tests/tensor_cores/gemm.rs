@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use slimpipe_kernels::cuda::gemm::{Matrices, gemm};
 use slimpipe_kernels::cuda::{DevicePtr, Float};
 
-use crate::gpu::{Gpu, Random, error, gpu};
+use crate::figures::{FORWARD, assert_within, error};
+use crate::gpu::{Gpu, Random, gpu};
 
 /// A product, and how its operands lie in memory.
 #[derive(Clone, Debug)]
@@ -144,10 +145,17 @@ impl Case {
                 }
             }
         }
-        let most = if self.out == Float::F32 { 2e-6 } else { 3e-3 };
-        for (got, by) in [(Some(own), "our kernel"), (theirs, "cuBLASLt")] {
-            let error = got.map_or(0.0, |got| error(&got, &reference));
-            assert!(error <= most, "{self:?}, by {by}: an error of {error:.2e}");
+        let results = [
+            ("a product in f32", "a product in bf16", Some(own)),
+            ("cuBLASLt's product in f32", "cuBLASLt's product in bf16", theirs),
+        ];
+        for (in_f32, in_bf16, got) in results {
+            let Some(got) = got else { continue };
+            let error = error(&got, &reference);
+            match self.out {
+                Float::F32 => assert_within(in_f32, error, 2e-6, self),
+                Float::Bf16 => assert_within(in_bf16, error, FORWARD, self),
+            }
         }
     }
 }

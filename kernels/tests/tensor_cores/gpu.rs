@@ -162,21 +162,3 @@ impl Random {
         (0..len).map(|_| bf16::from_f32(self.next())).collect()
     }
 }
-
-/// The norm of the difference from the reference, relative to that of the reference. Both must be
-/// minus infinity in the same places, and nothing else may be infinite or no number.
-pub fn error<T: Into<f64> + Copy>(got: &[T], reference: &[f64]) -> f64 {
-    assert_eq!(got.len(), reference.len());
-    let (mut difference, mut norm) = (0.0, 0.0);
-    for (i, (&got, &expected)) in got.iter().zip(reference).enumerate() {
-        let got: f64 = got.into();
-        if expected == f64::NEG_INFINITY {
-            assert_eq!(got, expected, "element {i}");
-            continue;
-        }
-        assert!(got.is_finite(), "element {i} is {got}, expected {expected}");
-        difference += (got - expected).powi(2);
-        norm += expected * expected;
-    }
-    if norm == 0.0 { difference.sqrt() } else { (difference / norm).sqrt() }
-}

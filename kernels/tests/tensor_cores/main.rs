@@ -3,8 +3,13 @@
 
 mod attention;
 mod cublaslt;
+#[path = "../shared/figures.rs"]
+mod figures;
 mod gemm;
 mod gpu;
 mod mlp_swiglu;
 mod mutations;
+#[path = "../shared/planted.rs"]
+mod planted;
 mod reference;
+mod variants;

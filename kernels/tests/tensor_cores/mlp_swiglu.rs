@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use slimpipe_kernels::cuda::gemm::Matrices;
 use slimpipe_kernels::cuda::{DevicePtr, mlp_swiglu};
 
-use crate::gpu::{Gpu, Random, error, gpu};
+use crate::figures::{FORWARD, GRADIENT, assert_within, error};
+use crate::gpu::{Gpu, Random, gpu};
 use crate::reference::sigmoid;
 
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +64,7 @@ impl Case {
         let (gate, up) = (self.product(&x, &gate), self.product(&x, &up));
         let out = gate.iter().zip(&up).map(|(g, u)| g * sigmoid(*g) * u).collect();
         for (got, reference) in got.iter().zip([out, gate, up]) {
-            let error = error(got, &reference);
-            assert!(error <= 3e-3, "{self:?}: an error of {error:.2e}");
+            assert_within("an MLP's hidden layer", error(got, &reference), FORWARD, self);
         }
     }
 
@@ -99,8 +99,7 @@ impl Case {
             reference.iter_mut().zip(values).for_each(|(all, value)| all.push(value));
         }
         for (got, reference) in got.iter().zip(reference) {
-            let error = error(got, &reference);
-            assert!(error <= 1e-2, "{self:?}: an error of {error:.2e}");
+            assert_within("an MLP's gradients", error(got, &reference), GRADIENT, self);
         }
     }
 }

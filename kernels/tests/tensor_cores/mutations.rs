@@ -1,26 +1,7 @@
-//! Bugs planted in kernels' texts, each of which a test must catch: by a wrong result, a fault of the emulator, or
-//! results that depend on the schedule. A mutant runs in a process of its own, which reads the changed file in
-//! place of the embedded one.
-
-use std::path::Path;
-use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use slimpipe_kernels::cuda::compile::Compiler;
+//! Bugs planted in the texts of tensor-core kernels.
 
 use crate::gpu::gpu;
-
-struct Mutant {
-    /// What is wrong with it.
-    bug: &'static str,
-    /// The file below `kernels/cuda`, and what is changed in it.
-    file: &'static str,
-    from: &'static str,
-    to: &'static str,
-    /// The test that must fail.
-    test: &'static str,
-}
+use crate::planted::{Mutant, assert_caught, mutant};
 
 const PRODUCT: &str = "gemm::a_product_of_ragged_sizes_is_right";
 const TURNED: &str = "gemm::products_with_either_operand_turned_are_right";
@@ -34,16 +15,6 @@ const TABLES: &str = "attention::long_lists_go_as_parameters_and_longer_ones_as_
 const HIDDEN: &str = "mlp_swiglu::the_hidden_layer_is_right";
 const GRADIENTS: &str = "mlp_swiglu::the_gradients_of_gate_and_up_are_right";
 const MANY: &str = "mlp_swiglu::a_block_computes_many_tiles_of_a_hidden_layer_one_after_the_other";
-
-const fn mutant(
-    bug: &'static str,
-    file: &'static str,
-    from: &'static str,
-    to: &'static str,
-    test: &'static str,
-) -> Mutant {
-    Mutant { bug, file, from, to, test }
-}
 
 const FWD: &str = "sm90_bf16_attention_fwd.cu";
 const BWD_Q: &str = "sm90_bf16_attention_bwd_q.cu";
@@ -423,62 +394,10 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
-/// Runs the mutant's test: how it was caught, or why not.
-fn caught(folder: &Path, mutant: &Mutant) -> Result<&'static str, String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda");
-    let text = std::fs::read_to_string(sources.join(mutant.file)).unwrap();
-    let found = text.matches(mutant.from).count();
-    if found != 1 {
-        return Err(format!("{:?} is {found} times in {}", mutant.from, mutant.file));
-    }
-    let file = folder.join(mutant.file);
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-    std::fs::write(&file, text.replace(mutant.from, mutant.to)).unwrap();
-    let program = std::env::current_exe().unwrap();
-    let run = Command::new(program)
-        .args([mutant.test, "--exact", "--test-threads=1"])
-        .env("SLIMPIPE_KERNEL_SOURCES", folder)
-        .output()
-        .unwrap();
-    let said =
-        [run.stdout, run.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    if said.contains("does not compile") || !said.contains("running 1 test") {
-        return Err(said);
-    }
-    match () {
-        _ if run.status.success() => Err("it was not caught".into()),
-        _ if said.contains("gives another result") => Ok("results depend on the schedule"),
-        _ if said.contains("an error of") || said.contains("element ") => Ok("wrong results"),
-        _ => Ok("a fault"),
-    }
-}
-
 #[test]
 fn every_planted_bug_is_caught() {
-    if let Err(why) = Compiler::find() {
-        eprintln!("skipped: no NVRTC to compile planted bugs ({why}); scripts/nvrtc.sh fetches it");
-        return;
-    }
     // A planted bug may hang a GPU.
-    if gpu().is_none_or(|gpu| !gpu.is_mock())
-        || std::env::var_os("SLIMPIPE_KERNEL_SOURCES").is_some()
-    {
-        return;
+    if gpu().is_none_or(|gpu| gpu.is_mock()) {
+        assert_caught(MUTANTS);
     }
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(mutant) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let folder = tempfile::tempdir().unwrap();
-            match caught(folder.path(), mutant) {
-                Ok(how) => eprintln!("{}: {how}", mutant.bug),
-                Err(why) => wrong.lock().unwrap().push(format!("{}: {why}", mutant.bug)),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
-    });
-    let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "of {} planted bugs:\n{}", MUTANTS.len(), wrong.join("\n"));
 }
