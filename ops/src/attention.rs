@@ -263,13 +263,8 @@ fn attend_into(
             let stride = shape.heads * shape.head_dim;
             let to = gpu_kernel::Rows { at: gpu.write(out)?, stride };
             let lse = gpu.write(lse)?;
-            let workspace = stream.scratch(gpu_kernel::forward_workspace(chunks.len()) as u64)?;
             // SAFETY: tensors of that many elements on the GPU.
-            unsafe {
-                gpu_kernel::forward(
-                    stream, dtype, &shape, from, &chunks, to, lse, merge, workspace,
-                )?;
-            }
+            unsafe { gpu_kernel::forward(stream, dtype, &shape, from, &chunks, to, lse, merge)? };
             return Ok(());
         }
     }
@@ -358,12 +353,10 @@ pub fn attend_backward(
             let (q, out, dout, lse) = (rows(&q)?, rows(&out)?, rows(&dout)?, gpu.read(lse)?);
             let stride = shape.heads * shape.head_dim;
             let to = gpu_kernel::Rows { at: gpu.write(&mut dq)?, stride };
-            let bytes = gpu_kernel::backward_workspace(&shape, chunks.len()) as u64;
-            let workspace = stream.scratch(bytes)?;
             // SAFETY: tensors of that many elements on the GPU; rows of accumulators lie in them, checked above.
             unsafe {
                 gpu_kernel::backward(
-                    stream, dtype, &shape, q, out, lse, dout, &chunks, &sums, to, false, workspace,
+                    stream, dtype, &shape, q, out, lse, dout, &chunks, &sums, to, false,
                 )?;
             }
             return Ok(dq);

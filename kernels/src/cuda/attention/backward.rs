@@ -2,7 +2,7 @@
 //! values, each kernel with its own products. One kernel for both would have to add up the queries'
 //! gradient in an order that varies.
 
-use super::list::{LONG, List, ListArgs, SHORT, table_bytes};
+use super::list::{LONG, List, ListArgs, SHORT};
 use super::{
     ALIGNMENT, Chunk, ChunkGrad, KEYS, Rows, STORED_ROWS, THREADS, TILE_Q, check, fits, head,
     visible,
@@ -25,7 +25,7 @@ const QUERY_BLOCK: usize = 64;
 /// Rows of statistics are filled up to a multiple of this.
 const ROWS: usize = 128;
 /// The table begins at a multiple of this many bytes.
-const TABLE: usize = 128;
+const TABLE: u64 = 128;
 
 /// `struct Args` of `attention_bwd_prepare`.
 #[repr(C)]
@@ -108,27 +108,23 @@ fn keys(head: usize, list: usize) -> Variant {
     variant.registers(168).wgmma().tma()
 }
 
-/// The rows' statistics in the workspace, and the table behind them.
-struct Workspace {
+/// What the kernels leave for each other: the rows' statistics, and the table behind them.
+struct Scratch {
     lse2: DevicePtr,
     delta: DevicePtr,
     table: DevicePtr,
     padded: usize,
 }
 
-impl Workspace {
-    fn new(shape: &Shape, at: DevicePtr) -> Self {
+impl Scratch {
+    fn new(stream: &Stream, shape: &Shape, list: &List) -> Result<Self> {
         let padded = shape.q_len.next_multiple_of(ROWS);
-        let bytes = shape.heads * padded * size_of::<f32>();
-        let table = at.offset((2 * bytes).next_multiple_of(TABLE) as u64);
-        Self { lse2: at, delta: at.offset(bytes as u64), table, padded }
+        let bytes = (shape.heads * padded * size_of::<f32>()) as u64;
+        let start = (2 * bytes).next_multiple_of(TABLE);
+        let table = if list.fits(LONG) { 0 } else { list.bytes() };
+        let at = stream.scratch(start + table)?;
+        Ok(Self { lse2: at, delta: at.offset(bytes), table: at.offset(start), padded })
     }
-}
-
-/// Bytes of workspace that [`backward`] needs for `chunks` chunks.
-pub fn backward_workspace(shape: &Shape, chunks: usize) -> usize {
-    let start = Workspace::new(shape, DevicePtr::NULL).table.0 as usize;
-    start + table_bytes(chunks)
 }
 
 /// The gradients of attention. `out` and `lse` are forward's final results, `dout` is the gradient of `out`. `dq`
@@ -138,8 +134,7 @@ pub fn backward_workspace(shape: &Shape, chunks: usize) -> usize {
 /// As [`forward`](super::forward).
 ///
 /// # Safety
-/// All addresses are those of that many elements, in memory that the stream may use; `workspace` is that of
-/// [`backward_workspace`] bytes, a multiple of 128.
+/// All addresses are those of that many elements, in memory that the stream may use.
 #[expect(clippy::too_many_arguments, reason = "a kernel takes what it reads and writes")]
 pub unsafe fn backward(
     stream: &Stream,
@@ -153,7 +148,6 @@ pub unsafe fn backward(
     grads: &[ChunkGrad],
     dq: Rows,
     accumulate_dq: bool,
-    workspace: DevicePtr,
 ) -> Result<()> {
     check("attention_bwd", shape, chunks)?;
     assert_eq!(chunks.len(), grads.len(), "one pair of accumulators per chunk");
@@ -181,12 +175,12 @@ pub unsafe fn backward(
     let list = List::new(shape, visible(shape, chunks).map(|(i, chunk)| (chunk, grads[i])))?;
     let seen = |chunk: &Chunk| chunk.len.min(shape.q_offset + shape.q_len - chunk.start);
     let blocks = visible(shape, chunks).map(|(_, chunk)| seen(chunk).div_ceil(KEYS)).sum();
-    let workspace = Workspace::new(shape, workspace);
-    let job = Job { stream, shape, q, dout, dq, accumulate_dq, list, blocks, workspace };
-    // SAFETY: as the caller promises.
+    let scratch = Scratch::new(stream, shape, &list)?;
+    let job = Job { stream, shape, q, dout, dq, accumulate_dq, list, blocks, scratch };
+    // SAFETY: as the caller promises; the scratch memory has room for the list.
     unsafe {
         job.prepare(out, lse)?;
-        job.list.write(stream, job.workspace.table)?;
+        job.list.write(stream, job.scratch.table)?;
         if job.list.fits(SHORT) || !job.list.fits(LONG) {
             job.launch::<SHORT>()
         } else {
@@ -205,29 +199,29 @@ struct Job<'a> {
     list: List,
     /// Blocks of keys that are seen.
     blocks: usize,
-    workspace: Workspace,
+    scratch: Scratch,
 }
 
 impl Job<'_> {
     /// # Safety
     /// As [`backward`].
     unsafe fn prepare(&self, out: Rows, lse: DevicePtr) -> Result<()> {
-        let Self { stream, shape, workspace, dout, .. } = self;
+        let Self { stream, shape, scratch, dout, .. } = self;
         let args = PrepareArgs {
             out: out.at,
             dout: dout.at,
             out_row: out.stride as i64,
             dout_row: dout.stride as i64,
             lse,
-            lse2: workspace.lse2,
-            delta: workspace.delta,
+            lse2: scratch.lse2,
+            delta: scratch.delta,
             heads: shape.heads as i32,
             q_len: shape.q_len as i32,
-            padded: workspace.padded as i32,
+            padded: scratch.padded as i32,
             head_dim: shape.head_dim as i32,
         };
         // A warp for each row of each head.
-        let blocks = (shape.heads * workspace.padded).div_ceil(8);
+        let blocks = (shape.heads * scratch.padded).div_ceil(8);
         let kernel = stream.context().kernel(&prepare())?;
         // SAFETY: as the caller promises.
         unsafe { kernel.launch(stream, Grid::line(blocks as u32, 256), &[&args]) }
@@ -236,13 +230,13 @@ impl Job<'_> {
     /// # Safety
     /// As [`backward`].
     unsafe fn launch<const BYTES: usize>(&self) -> Result<()> {
-        let Self { stream, shape, q, dout, dq, accumulate_dq, ref list, blocks, ref workspace } =
+        let Self { stream, shape, q, dout, dq, accumulate_dq, ref list, blocks, ref scratch } =
             *self;
         let Shape { q_len, heads, kv_heads, head_dim, q_offset, scale } = *shape;
         let head = head(head_dim);
         let rows = |rows: Rows, tile| rows.map(shape, heads, q_len, tile);
         let [q_len, q_offset, group, padded] =
-            [q_len, q_offset, heads / kv_heads, workspace.padded].map(|x| x as i32);
+            [q_len, q_offset, heads / kv_heads, scratch.padded].map(|x| x as i32);
         let scale_log2 = scale * std::f32::consts::LOG2_E;
         let threads = [THREADS, 1, 1];
 
@@ -252,8 +246,8 @@ impl Job<'_> {
             dq: rows(dq, STORED_ROWS)?,
             old: dq.at,
             old_row: dq.stride as i64,
-            lse2: workspace.lse2,
-            delta: workspace.delta,
+            lse2: scratch.lse2,
+            delta: scratch.delta,
             q_len,
             padded,
             q_offset,
@@ -262,7 +256,7 @@ impl Job<'_> {
             scale,
             scale_log2,
             accumulate: i32::from(accumulate_dq),
-            chunks: list.args(workspace.table),
+            chunks: list.args(scratch.table),
         };
         let shared = (4 * head * (TILE_Q + KEY_STAGES * KEYS) + ALIGNMENT) as u32;
         let tiles = shape.q_len.div_ceil(TILE_Q);
@@ -274,8 +268,8 @@ impl Job<'_> {
         let args = KeysArgs::<BYTES> {
             q: rows(q, QUERY_BLOCK)?,
             dout: rows(dout, QUERY_BLOCK)?,
-            lse2: workspace.lse2,
-            delta: workspace.delta,
+            lse2: scratch.lse2,
+            delta: scratch.delta,
             q_len,
             padded,
             q_offset,
@@ -284,7 +278,7 @@ impl Job<'_> {
             head_dim: head_dim as i32,
             scale,
             scale_log2,
-            chunks: list.args(workspace.table),
+            chunks: list.args(scratch.table),
         };
         // A stage holds statistics of its queries too, in 1024 bytes.
         let stage = 4 * head * QUERY_BLOCK + 1024;

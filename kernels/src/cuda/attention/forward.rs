@@ -1,6 +1,6 @@
 //! Attention forward.
 
-use super::list::{LONG, List, ListArgs, SHORT, table_bytes};
+use super::list::{LONG, List, ListArgs, SHORT};
 use super::{
     ALIGNMENT, Chunk, ChunkGrad, KEYS, Rows, STORED_ROWS, THREADS, TILE_Q, check, fits, head,
     visible,
@@ -45,11 +45,6 @@ fn shared(head: usize) -> u32 {
     (2 * head * (TILE_Q + 2 * STAGES * KEYS) + ALIGNMENT) as u32
 }
 
-/// Bytes of workspace that [`forward`] needs for `chunks` chunks: none up to 112.
-pub fn forward_workspace(chunks: usize) -> usize {
-    table_bytes(chunks)
-}
-
 /// Attention of `q` [q_len, heads, head_dim] over `chunks`: `out` [q_len, heads, head_dim] and the natural
 /// log-sum-exp of the scaled scores, `lse` (f32, [heads, q_len]). With `merge`, `out` and `lse` hold an earlier
 /// partial result over other keys, and end as the result over all of them. A query sees keys at positions up to
@@ -60,8 +55,7 @@ pub fn forward_workspace(chunks: usize) -> usize {
 /// cannot be compiled or launched.
 ///
 /// # Safety
-/// All addresses are those of that many elements, in memory that the stream may use; `workspace` is that of
-/// [`forward_workspace`] bytes, a multiple of 64.
+/// All addresses are those of that many elements, in memory that the stream may use.
 #[expect(clippy::too_many_arguments, reason = "a kernel takes what it reads and writes")]
 pub unsafe fn forward(
     stream: &Stream,
@@ -72,7 +66,6 @@ pub unsafe fn forward(
     out: Rows,
     lse: DevicePtr,
     merge: bool,
-    workspace: DevicePtr,
 ) -> Result<()> {
     check("attention_fwd", shape, chunks)?;
     if shape.q_len == 0 || shape.heads == 0 {
@@ -86,13 +79,14 @@ pub unsafe fn forward(
     }
     let none = ChunkGrad::default();
     let list = List::new(shape, visible(shape, chunks).map(|(_, chunk)| (chunk, none)))?;
-    // SAFETY: as the caller promises.
+    let table = if list.fits(LONG) { DevicePtr::NULL } else { stream.scratch(list.bytes())? };
+    // SAFETY: as the caller promises; the table has room for the list.
     unsafe {
-        list.write(stream, workspace)?;
+        list.write(stream, table)?;
         if list.fits(SHORT) || !list.fits(LONG) {
-            launch::<SHORT>(stream, shape, q, &list, out, lse, merge, workspace)
+            launch::<SHORT>(stream, shape, q, &list, out, lse, merge, table)
         } else {
-            launch::<LONG>(stream, shape, q, &list, out, lse, merge, workspace)
+            launch::<LONG>(stream, shape, q, &list, out, lse, merge, table)
         }
     }
 }

@@ -50,9 +50,14 @@ impl List {
         Ok(Self { count, words })
     }
 
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        size_of_val(&*self.words) as u64
+    }
+
     /// Whether it goes with the parameters of a kernel that takes `bytes` bytes.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        size_of_val(&*self.words) <= bytes
+        self.bytes() <= bytes as u64
     }
 
     /// The list as parameters, if it is short enough, or else the address of `table`.
@@ -72,7 +77,7 @@ impl List {
     /// Writes it to `table` if it is too long for parameters.
     ///
     /// # Safety
-    /// There are [`table_bytes`] bytes that the stream may use.
+    /// There are as many bytes there, and the stream may use them.
     pub(super) unsafe fn write(&self, stream: &Stream, table: DevicePtr) -> Result<()> {
         if self.fits(LONG) {
             return Ok(());
@@ -80,9 +85,4 @@ impl List {
         // SAFETY: as the caller promises.
         unsafe { table::write(stream, table, &self.words) }
     }
-}
-
-/// Bytes of the table that a list of `chunks` chunks needs.
-pub(super) fn table_bytes(chunks: usize) -> usize {
-    if chunks * CHUNK <= LONG { 0 } else { chunks * CHUNK }
 }

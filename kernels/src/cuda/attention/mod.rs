@@ -6,15 +6,16 @@
 //! (`plain_attention`), far slower. Both are deterministic: each gradient is summed by one block, in
 //! one order.
 //!
-//! Up to 112 chunks go to a kernel as parameters. A longer list is a table in the workspace.
+//! Up to 112 chunks go to a kernel as parameters. A longer list is a table in the
+//! stream's scratch memory.
 
 mod backward;
 mod forward;
 mod list;
 
 pub use super::plain_attention::{Chunk, ChunkGrad, Rows};
-pub use backward::{backward, backward_workspace};
-pub use forward::{forward, forward_workspace};
+pub use backward::backward;
+pub use forward::forward;
 
 use super::Float;
 use super::compile::Variant;

@@ -3,9 +3,7 @@
 use half::bf16;
 use serde_json::{Value, json};
 use slimpipe::kernels::cpu::attention::Shape;
-use slimpipe::kernels::cuda::attention::{
-    Chunk, ChunkGrad, Rows, backward, backward_workspace, forward, forward_workspace,
-};
+use slimpipe::kernels::cuda::attention::{Chunk, ChunkGrad, Rows, backward, forward};
 use slimpipe::kernels::cuda::gemm::{Matrices, gemm};
 use slimpipe::kernels::cuda::{CudaError, DevicePtr, Float, mlp_swiglu};
 
@@ -191,10 +189,9 @@ impl Attention {
             .collect();
         let out = dense(gpu.room(2 * rows * width)?);
         let lse = gpu.room(4 * heads * rows)?;
-        let workspace = gpu.room(forward_workspace(chunks.len()))?;
         let attend = |stream: &_| {
             // SAFETY: tensors of these sizes, just made; the stream alone uses them.
-            unsafe { forward(stream, Float::Bf16, &shape, q, &chunks, out, lse, false, workspace) }
+            unsafe { forward(stream, Float::Bf16, &shape, q, &chunks, out, lse, false) }
         };
         if !self.backward {
             let milliseconds = gpu.time(runs, attend)?;
@@ -210,24 +207,10 @@ impl Attention {
                 ChunkGrad { dk: part(dk), dv: part(dv) }
             })
             .collect();
-        let workspace = gpu.room(backward_workspace(&shape, chunks.len()))?;
         let launch = |stream: &_| {
             // SAFETY: as above.
             unsafe {
-                backward(
-                    stream,
-                    Float::Bf16,
-                    &shape,
-                    q,
-                    out,
-                    lse,
-                    dout,
-                    &chunks,
-                    &grads,
-                    dq,
-                    false,
-                    workspace,
-                )
+                backward(stream, Float::Bf16, &shape, q, out, lse, dout, &chunks, &grads, dq, false)
             }
         };
         let milliseconds = gpu.time(runs, launch)?;
