@@ -69,6 +69,13 @@ def gemm(case):
     return {"cublas": ms}, [norm(c)]
 
 
+def gemm_input_gradient(case):
+    m, n, k = case["m"], case["n"], case["k"]
+    a, b = numbers(1, m, k), numbers(2, k, n)
+    ms, c = timed(lambda: a @ b)
+    return {"cublas": ms}, [norm(c)]
+
+
 def gemm_weight_gradient(case):
     m, n, k = case["m"], case["n"], case["k"]
     a, b = numbers(1, k, m), numbers(2, k, n)
@@ -94,6 +101,19 @@ def mlp_swiglu(case):
     found["cublas and activation"], out = timed(forward)
     found["torch.compile"], _ = timed(torch.compile(forward))
     return found, [norm(out)]
+
+
+def mlp_swiglu_bwd(case):
+    tokens, width, hidden = case["tokens"], case["width"], case["hidden"]
+    dy, weight = numbers(1, tokens, width), numbers(2, width, hidden)
+    gate, up = (numbers(seed, tokens, hidden).requires_grad_() for seed in (3, 4))
+    out = F.silu(gate) * up
+
+    def gradients(dy):
+        return torch.autograd.grad(out, (gate, up), dy @ weight, retain_graph=True)
+
+    ms, found = timed(lambda: gradients(dy))
+    return {"cublas and activation": ms}, [norm(grad) for grad in found]
 
 
 def attention(case, backward):
@@ -127,8 +147,10 @@ def attention(case, backward):
 
 RUNNERS = {
     "gemm": gemm,
+    "gemm_input_gradient": gemm_input_gradient,
     "gemm_weight_gradient": gemm_weight_gradient,
     "mlp_swiglu": mlp_swiglu,
+    "mlp_swiglu_bwd": mlp_swiglu_bwd,
     "attention_fwd": lambda case: attention(case, False),
     "attention_bwd": lambda case: attention(case, True),
 }

@@ -17,19 +17,31 @@ pub enum Case {
     Attention(Attention),
 }
 
-/// C = A B^T as a linear layer computes it, or the gradient of its weight, A^T B added in f32.
+/// A product of a linear layer.
 pub struct Product {
     pub m: usize,
     pub n: usize,
     pub k: usize,
-    pub gradient: bool,
+    pub of: Of,
 }
 
-/// silu(X Wg^T) (X Wu^T), fused.
+/// What a linear layer's product gives.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Of {
+    /// Its output, A B^T.
+    Output,
+    /// The gradient of its input, A B.
+    Input,
+    /// The gradient of its weight, A^T B added in f32.
+    Weight,
+}
+
+/// silu(X Wg^T) (X Wu^T), fused, or the gradients of gate and up from that of the MLP's output.
 pub struct Mlp {
     pub tokens: usize,
     pub width: usize,
     pub hidden: usize,
+    pub backward: bool,
 }
 
 /// Causal attention of the last of `slices` slices over all of them.
@@ -56,8 +68,12 @@ fn matrix(at: DevicePtr, row_stride: usize, column_stride: usize) -> Matrices<'s
 impl Case {
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Product(product) if product.gradient => "gemm_weight_gradient",
-            Self::Product(_) => "gemm",
+            Self::Product(product) => match product.of {
+                Of::Output => "gemm",
+                Of::Input => "gemm_input_gradient",
+                Of::Weight => "gemm_weight_gradient",
+            },
+            Self::Mlp(mlp) if mlp.backward => "mlp_swiglu_bwd",
             Self::Mlp(_) => "mlp_swiglu",
             Self::Attention(attention) if attention.backward => "attention_bwd",
             Self::Attention(_) => "attention_fwd",
@@ -81,7 +97,10 @@ impl Case {
     pub fn flops(&self) -> f64 {
         match self {
             Self::Product(p) => 2.0 * (p.m * p.n * p.k) as f64,
-            Self::Mlp(mlp) => 4.0 * (mlp.tokens * mlp.hidden * mlp.width) as f64,
+            Self::Mlp(mlp) => {
+                let products = if mlp.backward { 1.0 } else { 2.0 };
+                products * 2.0 * (mlp.tokens * mlp.hidden * mlp.width) as f64
+            }
             Self::Attention(a) => {
                 let (rows, before) = (a.rows() as f64, a.offset() as f64);
                 let pairs = rows * before + rows * (rows + 1.0) / 2.0;
@@ -95,6 +114,7 @@ impl Case {
         gpu.clear();
         match self {
             Self::Product(product) => product.run(gpu, runs),
+            Self::Mlp(mlp) if mlp.backward => mlp.run_backward(gpu, runs),
             Self::Mlp(mlp) => mlp.run(gpu, runs),
             Self::Attention(attention) => attention.run(gpu, runs),
         }
@@ -108,21 +128,23 @@ fn norm_of(gpu: &Gpu, at: DevicePtr, len: usize) -> Result<f64, CudaError> {
 
 impl Product {
     fn run(&self, gpu: &mut Gpu, runs: usize) -> Result<Found, CudaError> {
-        let &Self { m, n, k, gradient } = self;
+        let &Self { m, n, k, of } = self;
         let (a, b) = (gpu.upload(&numbers(1, m * k))?, gpu.upload(&numbers(2, n * k))?);
-        // Activations [rows, width] and weights [out, in]; of a gradient both lie along the other side.
-        let (x, y, out) = match gradient {
-            false => (matrix(a, k, 1), matrix(b, 1, k), Float::Bf16),
-            true => (matrix(a, 1, m), matrix(b, n, 1), Float::F32),
+        // Activations [rows, width] and weights [out, in].
+        let (x, y, out) = match of {
+            Of::Output => (matrix(a, k, 1), matrix(b, 1, k), Float::Bf16),
+            Of::Input => (matrix(a, k, 1), matrix(b, n, 1), Float::Bf16),
+            Of::Weight => (matrix(a, 1, m), matrix(b, n, 1), Float::F32),
         };
+        let accumulate = of == Of::Weight;
         let c = gpu.zeros(m * n * out.size())?;
         let launch = |stream: &_| {
             let sizes = (m, n, k);
             // SAFETY: matrices of these sizes, just made; the stream alone uses them.
-            unsafe { gemm(stream, Float::Bf16, x, y, &[], sizes, gradient, (out, c)) }
+            unsafe { gemm(stream, Float::Bf16, x, y, &[], sizes, accumulate, (out, c)) }
         };
         let milliseconds = gpu.time(runs, launch)?;
-        let norms = match gradient {
+        let norms = match accumulate {
             false => vec![norm_of(gpu, c, m * n)?],
             // As often as it was added.
             true => {
@@ -136,7 +158,7 @@ impl Product {
 
 impl Mlp {
     fn run(&self, gpu: &mut Gpu, runs: usize) -> Result<Found, CudaError> {
-        let &Self { tokens, width, hidden } = self;
+        let &Self { tokens, width, hidden, .. } = self;
         let x = gpu.upload(&numbers(1, tokens * width))?;
         // So that gate and up are of the size of 1.
         let scale = bf16::from_f32((width as f32).sqrt().recip());
@@ -154,6 +176,24 @@ impl Mlp {
         };
         let milliseconds = gpu.time(runs, launch)?;
         Ok(Found { milliseconds, norms: vec![norm_of(gpu, out, tokens * hidden)?] })
+    }
+
+    fn run_backward(&self, gpu: &mut Gpu, runs: usize) -> Result<Found, CudaError> {
+        let &Self { tokens, width, hidden, .. } = self;
+        let dy = gpu.upload(&numbers(1, tokens * width))?;
+        let weight = gpu.upload(&numbers(2, width * hidden))?;
+        let size = tokens * hidden;
+        let inputs = (gpu.upload(&numbers(3, size))?, gpu.upload(&numbers(4, size))?);
+        let outs = (gpu.room(2 * size)?, gpu.room(2 * size)?);
+        let launch = |stream: &_| {
+            let (dy, weight) = (matrix(dy, width, 1), matrix(weight, hidden, 1));
+            let sizes = (tokens, hidden, width);
+            // SAFETY: matrices of these sizes, just made; the stream alone uses them.
+            unsafe { mlp_swiglu::backward(stream, dy, weight, sizes, inputs, outs, None) }
+        };
+        let milliseconds = gpu.time(runs, launch)?;
+        let norms = vec![norm_of(gpu, outs.0, size)?, norm_of(gpu, outs.1, size)?];
+        Ok(Found { milliseconds, norms })
     }
 }
 

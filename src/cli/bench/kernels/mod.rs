@@ -10,7 +10,7 @@ mod gpu;
 use serde_json::{Value, json};
 use slimpipe::kernels::cuda::cublaslt::Products;
 
-use cases::{Attention, Case, Mlp, Product};
+use cases::{Attention, Case, Mlp, Of, Product};
 use gpu::Gpu;
 
 use super::median;
@@ -33,28 +33,32 @@ pub struct Args {
 }
 
 /// Tokens of the MLP and of its products; width and hidden width are those of Llama 8B.
-const MLP: Mlp = Mlp { tokens: 8192, width: 4096, hidden: 14336 };
+const MLP: (usize, usize, usize) = (8192, 4096, 14336);
 
 fn cases(quick: bool) -> Vec<Case> {
     let attention = |tokens, slices, backward| {
         let heads = if quick { (4, 2) } else { (32, 8) };
         Case::Attention(Attention { tokens, slices, heads, head_dim: 128, backward })
     };
-    let product = |m, n, k, gradient| Case::Product(Product { m, n, k, gradient });
+    let product = |m, n, k, of| Case::Product(Product { m, n, k, of });
+    let mlps = |(tokens, width, hidden)| {
+        [false, true].map(|backward| Case::Mlp(Mlp { tokens, width, hidden, backward }))
+    };
     if quick {
-        let mlp = Mlp { tokens: 256, width: 128, hidden: 256 };
-        let both = [false, true].map(|backward| attention(512, 4, backward));
-        return [product(256, 128, 192, false), Case::Mlp(mlp)].into_iter().chain(both).collect();
+        let products = [Of::Output, Of::Input, Of::Weight].map(|of| product(256, 128, 192, of));
+        let attentions = [false, true].map(|backward| attention(512, 4, backward));
+        return products.into_iter().chain(mlps((256, 128, 256))).chain(attentions).collect();
     }
-    let Mlp { tokens, width, hidden } = MLP;
+    let (tokens, width, hidden) = MLP;
     let mut cases = vec![
-        product(4096, 4096, 4096, false),
-        product(8192, 8192, 8192, false),
-        product(tokens, hidden, width, false),
-        product(tokens, width, hidden, false),
-        product(hidden, width, tokens, true),
-        Case::Mlp(MLP),
+        product(4096, 4096, 4096, Of::Output),
+        product(8192, 8192, 8192, Of::Output),
+        product(tokens, hidden, width, Of::Output),
+        product(tokens, width, hidden, Of::Output),
+        product(tokens, hidden, width, Of::Input),
+        product(hidden, width, tokens, Of::Weight),
     ];
+    cases.extend(mlps(MLP));
     for tokens in [8 << 10, 16 << 10, 32 << 10, 64 << 10] {
         cases.extend(
             [1, 8].into_iter().flat_map(|slices| {
