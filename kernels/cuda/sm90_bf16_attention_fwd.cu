@@ -1,6 +1,7 @@
 // Flash attention forward over a list of K/V chunks. A block computes TILE_Q = 64 CONSUMERS queries of
 // one head: one thread loads by TMA, each consumer warpgroup has 64 queries. While the tensor cores
-// multiply by the values of one block of keys, the softmax of the next is computed.
+// multiply by the values of one block of keys, the softmax of the next is computed; and consumers take
+// turns, so that while one computes its softmax, the tensor cores have the products of another.
 //
 // A query at position i sees keys at positions up to i. A query that sees nothing gets output 0 and
 // log-sum-exp minus infinity.
@@ -48,6 +49,28 @@ DEVICE void produce(const Args& args, const ChunkList& chunks, Shared& shared, u
     KV::load(vs + at.stage * KV::BYTES, chunks.v(block.chunk), bar, 0, kv_head, block.first);
   }
 }
+
+// The order in which consumers give products to the tensor cores. Each has a named barrier, to which
+// the one before it comes when it has given its own.
+struct Turns {
+  int own, next;
+
+  DEVICE explicit Turns(int consumer)
+      : own(FIRST + consumer), next(FIRST + (consumer + 1) % CONSUMERS) {
+    if (consumer == 0) barrier::arrive(own, 256);
+  }
+
+  DEVICE void begin() const { barrier::sync(own, 256); }
+  DEVICE void end() const { barrier::arrive(next, 256); }
+
+  // The last consumer's last turn called the first consumer once more.
+  DEVICE void finish() const {
+    if (own == FIRST) begin();
+  }
+
+ private:
+  static constexpr int FIRST = 1 + CONSUMERS;  // behind those that consumers have to themselves
+};
 
 // Scores of a block of keys, to be waited for.
 DEVICE void multiply_keys(float (&s)[KEYS / 2], u32 q, int row, u32 k) {
@@ -134,11 +157,14 @@ DEVICE void consume(const Args& args, const ChunkList& chunks, Shared& shared, u
     mask(block);
     stats.add(s, args.scale, decay);
     round_to_bf16(s, p);
+    Turns turns(consumer);
     while (block.advance()) {
       shared.k.wait(k_at);
+      turns.begin();
       multiply_keys(s, q, row, ks + k_at.stage * KV::BYTES);
       shared.v.wait(v_at);
       add_values(o, p, vs + v_at.stage * KV::BYTES);
+      turns.end();
       wgmma::wait<1>();
       shared.k.release(k_at);
       k_at.advance();
@@ -155,6 +181,7 @@ DEVICE void consume(const Args& args, const ChunkList& chunks, Shared& shared, u
     add_values(o, p, vs + v_at.stage * KV::BYTES);
     wgmma::wait<0>();
     shared.v.release(v_at);
+    turns.finish();
   }
   // A warpgroup's own queries make room for its output, once all its warps have read them.
   barrier::sync(1 + consumer, 128);

@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (u32 start = own; start < rows; start += THREADS) {
     u32 row = start + threadIdx.x;
     u32 lanes = __ballot_sync(0xffffffffu, row < rows && ids[row] == id);
-    if (!any(lanes != 0)) continue;
+    if (!any(lanes != 0)) continue;  // all have read what was found before
     if (threadIdx.x % 32 == 0) found[threadIdx.x / 32] = lanes;
     __syncthreads();
     for (u32 warp = 0; warp < THREADS / 32; ++warp) {
@@ -39,7 +39,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
       }
     }
-    __syncthreads();  // before `found` is written again
   }
 #pragma unroll
   for (int k = 0; k < COLUMNS; ++k) {

@@ -5,6 +5,7 @@ use super::util::gpu;
 
 const NORMS: &str = "norm::more_rows_than_blocks_and_rows_wider_than_a_warp_match";
 const ROTATIONS: &str = "rope::heads_are_turned_by_their_positions_and_back";
+const WIDE_HEADS: &str = "rope::heads_of_more_pairs_than_a_warp_has_threads_are_turned";
 const LOSSES: &str = "loss::losses_and_gradients_match_for_any_vocabulary_and_alignment";
 const WIDE: &str = "loss::a_vocabulary_wider_than_a_pass_of_all_threads_matches";
 const OUTSIDE: &str = "loss::a_label_outside_the_vocabulary_gives_nan";
@@ -96,7 +97,7 @@ const MUTANTS: &[Mutant] = &[
         ROPE,
         "  __syncthreads();\n",
         "",
-        ROTATIONS,
+        WIDE_HEADS,
     ),
     mutant("the way back turns on", ROPE, "sign * (", "(", ROTATIONS),
     // Losses.
@@ -154,10 +155,10 @@ const MUTANTS: &[Mutant] = &[
         EMBEDDED,
     ),
     mutant(
-        "rows that were found are overwritten while others read them",
+        "rows that were found are read before all are noted",
         SCATTER,
-        "    __syncthreads();  // before `found` is written again\n",
-        "",
+        "lanes;\n    __syncthreads();\n",
+        "lanes;\n",
         EMBEDDED,
     ),
     mutant(

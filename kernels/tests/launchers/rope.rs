@@ -81,6 +81,12 @@ proptest! {
 }
 
 #[test]
+fn heads_of_more_pairs_than_a_warp_has_threads_are_turned() {
+    both!(check(3, 2, 200, 9, 0));
+    both!(check(2, 5, 137, 1000, 1));
+}
+
+#[test]
 fn heads_that_are_too_large_are_refused() {
     let Some(gpu) = gpu() else { return };
     let angles = vec![0.0; 300];

@@ -13,13 +13,13 @@ use slimpipe_kernels::cuda::stream::Priority;
 use slimpipe_kernels::cuda::{Context, DevicePtr, Float, Stream, copy};
 use slimpipe_mock::Library;
 
-use super::figures::{assert_within, error};
+use super::figures::assert_within;
 
 /// How the emulator schedules warps and asynchronous work.
 const SCHEDULES: [&str; 3] = ["eager", "random:7", "latest:7"];
 
 /// A float that kernels are compiled for.
-pub trait Element: Scalar + Pod + PartialEq + std::fmt::Debug {
+pub trait Element: Scalar + Pod + PartialEq + Into<f64> + std::fmt::Debug {
     const FLOAT: Float;
 }
 
@@ -185,17 +185,16 @@ pub fn assert_near<T: Scalar>(
     }
 }
 
-/// Holds what a kernel computes in bf16 to the figure that bf16 kernels have to keep to, as a whole.
+/// Holds what a kernel for bf16 computes to the figure for such kernels, as a whole.
 #[track_caller]
 pub fn assert_figure<T: Element>(
     what: &'static str,
-    actual: &[impl Scalar],
+    actual: &[impl Scalar + Into<f64>],
     expected: &[f64],
     most: f64,
 ) {
     if T::FLOAT == Float::Bf16 {
-        let size = expected.len();
-        assert_within(what, error(&f64s(actual), expected), most, &size);
+        assert_within(what, actual, expected, most, &actual.len());
     }
 }
 

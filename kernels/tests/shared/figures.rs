@@ -11,7 +11,7 @@ pub const GRADIENT: f64 = 1e-2;
 
 /// The norm of the difference from the reference, relative to that of the reference. Both must be
 /// minus infinity in the same places, and nothing else may be infinite or no number.
-pub fn error<T: Into<f64> + Copy>(got: &[T], reference: &[f64]) -> f64 {
+fn error<T: Into<f64> + Copy>(got: &[T], reference: &[f64]) -> f64 {
     assert_eq!(got.len(), reference.len());
     let (mut difference, mut norm) = (0.0, 0.0);
     for (i, (&got, &expected)) in got.iter().zip(reference).enumerate() {
@@ -27,16 +27,30 @@ pub fn error<T: Into<f64> + Copy>(got: &[T], reference: &[f64]) -> f64 {
     if norm == 0.0 { difference.sqrt() } else { (difference / norm).sqrt() }
 }
 
+/// So many elements that a single rounding does not count for much.
+const MANY: usize = 32;
+/// Half of a bf16's last place, relative.
+const ROUNDING: f64 = 1.0 / 256.0;
+
 /// Refuses an error of more than `most`, of `case`. `--nocapture` shows the errors that are the largest of their
 /// kind so far.
 #[track_caller]
-pub fn assert_within(what: &'static str, error: f64, most: f64, case: &dyn Debug) {
+pub fn assert_within<T: Into<f64> + Copy>(
+    what: &'static str,
+    got: &[T],
+    reference: &[f64],
+    most: f64,
+    case: &dyn Debug,
+) {
     static WORST: Mutex<BTreeMap<&str, f64>> = Mutex::new(BTreeMap::new());
+    let error = error(got, reference);
+    let few = got.len() < MANY;
+    let most = if few && size_of::<T>() == 2 { most.max(ROUNDING) } else { most };
     // Written so that a NaN fails.
     assert!(error <= most, "{what} of {case:?}: an error of {error:.2e}, at most {most:.0e}");
     let mut all = WORST.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let worst = all.entry(what).or_insert(0.0);
-    if error > *worst {
+    if !few && error > *worst {
         *worst = error;
         eprintln!("worst error of {what}: {error:.2e} (at most {most:.0e})");
     }

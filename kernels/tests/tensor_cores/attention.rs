@@ -6,7 +6,7 @@ use slimpipe_kernels::cpu::attention::Shape;
 use slimpipe_kernels::cuda::attention::{Chunk, ChunkGrad, Rows, backward, forward};
 use slimpipe_kernels::cuda::{DevicePtr, Float};
 
-use crate::figures::{FORWARD, GRADIENT, assert_within, error};
+use crate::figures::{FORWARD, GRADIENT, assert_within};
 use crate::gpu::{Gpu, Memory, Random, gpu};
 use crate::reference::{self, Attention};
 
@@ -131,9 +131,9 @@ impl Case {
         });
         let out: Vec<bf16> = out.into_iter().map(bf16::from_bits).collect();
         let (expected, expected_lse) = problem.forward();
-        let error_out = error(&self.gathered(&out, self.width()), &expected);
-        assert_within("attention", error_out, FORWARD, self);
-        assert_within("a log-sum-exp", error(&lse, &expected_lse), 1e-5, self);
+        let out = self.gathered(&out, self.width());
+        assert_within("attention", &out, &expected, FORWARD, self);
+        assert_within("a log-sum-exp", &lse, &expected_lse, 1e-5, self);
     }
 
     fn check_backward(&self, gpu: &Gpu, accumulate_dq: bool) {
@@ -185,15 +185,15 @@ impl Case {
             expected.dq.iter_mut().zip(&old_dq).for_each(|(dq, old)| *dq += old.to_f64());
         }
         let dq: Vec<bf16> = dq.into_iter().map(bf16::from_bits).collect();
-        let error_dq = error(&self.gathered(&dq, self.width()), &expected.dq);
-        assert_within("attention's gradient of queries", error_dq, GRADIENT, self);
+        let dq = self.gathered(&dq, self.width());
+        assert_within("attention's gradient of queries", &dq, &expected.dq, GRADIENT, self);
         for ((got, old), expected) in grads.iter().zip(&old).zip(&expected.chunks) {
             for (what, got, old, expected) in [
                 ("attention's gradient of keys", &got.0, &old.0, &expected.0),
                 ("attention's gradient of values", &got.1, &old.1, &expected.1),
             ] {
                 let added: Vec<f32> = got.iter().zip(old).map(|(got, old)| got - old).collect();
-                assert_within(what, error(&added, expected), GRADIENT, self);
+                assert_within(what, &added, expected, GRADIENT, self);
             }
         }
     }

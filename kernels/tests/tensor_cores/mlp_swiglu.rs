@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use slimpipe_kernels::cuda::gemm::Matrices;
 use slimpipe_kernels::cuda::{DevicePtr, mlp_swiglu};
 
-use crate::figures::{FORWARD, GRADIENT, assert_within, error};
+use crate::figures::{FORWARD, GRADIENT, assert_within};
 use crate::gpu::{Gpu, Random, gpu};
 use crate::reference::sigmoid;
 
@@ -64,7 +64,7 @@ impl Case {
         let (gate, up) = (self.product(&x, &gate), self.product(&x, &up));
         let out = gate.iter().zip(&up).map(|(g, u)| g * sigmoid(*g) * u).collect();
         for (got, reference) in got.iter().zip([out, gate, up]) {
-            assert_within("an MLP's hidden layer", error(got, &reference), FORWARD, self);
+            assert_within("an MLP's hidden layer", got, &reference, FORWARD, self);
         }
     }
 
@@ -99,7 +99,7 @@ impl Case {
             reference.iter_mut().zip(values).for_each(|(all, value)| all.push(value));
         }
         for (got, reference) in got.iter().zip(reference) {
-            assert_within("an MLP's gradients", error(got, &reference), GRADIENT, self);
+            assert_within("an MLP's gradients", got, &reference, GRADIENT, self);
         }
     }
 }

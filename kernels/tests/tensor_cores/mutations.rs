@@ -229,8 +229,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "scores are read before they are computed",
         FWD,
-        "      wgmma::wait<1>();\n",
-        "",
+        "      turns.end();\n      wgmma::wait<1>();\n",
+        "      turns.end();\n",
         FORWARD,
     ),
     mutant(
@@ -240,6 +240,8 @@ const MUTANTS: &[Mutant] = &[
         "      shared.v.release(v_at);\n      v_at.advance();",
         FORWARD,
     ),
+    mutant("a consumer never calls the next one", FWD, "      turns.end();\n", "", FORWARD),
+    mutant("the last call is not answered", FWD, "    turns.finish();\n", "", FORWARD),
     mutant(
         "queries are used before they are there",
         FWD,
