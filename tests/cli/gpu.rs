@@ -52,7 +52,7 @@ fn a_driver_that_will_not_do_is_one_line_that_says_why() {
     let says = doctor(&scene, "GPU", mock("DRIVER_VERSION", "11040"));
     assert_eq!(
         says,
-        "none: the NVIDIA driver supports CUDA 11.4, and CUDA 12.0 is needed; install a newer driver"
+        "none: the NVIDIA driver supports CUDA 11.4, and CUDA 12.1 is needed; install a newer driver"
     );
     let empty = library(&scene, "libcuda.so", "int cuInit(unsigned flags) { return 0; }");
     let says = doctor(&scene, "GPU", |command| {

@@ -11,8 +11,9 @@ use cudarc::driver::sys::{self, CUresult};
 use super::error::{CudaError, Result};
 use super::version::Version;
 
-/// The oldest CUDA whose driver has what is used: tensor maps.
-pub(super) const OLDEST: Version = Version(12, 0);
+/// The oldest CUDA whose driver has what is used: tensor maps, and parameters of more than 4 KiB, in which attention's
+/// lists of chunks go.
+pub(super) const OLDEST: Version = Version(12, 1);
 
 /// All functions of the driver that are called.
 const FUNCTIONS: &[&str] = &[
