@@ -244,6 +244,22 @@ impl RawTensor {
         result
     }
 
+    /// Runs `f` on this tensor under another shape of as many elements, without a second handle.
+    ///
+    /// # Errors
+    /// Another number of elements, strides that would need a copy, or whatever `f` fails with.
+    pub fn with_shape<R>(
+        &mut self,
+        shape: impl Into<Shape>,
+        f: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let reshaped = self.reshape(shape)?.layout;
+        let whole = std::mem::replace(&mut self.layout, reshaped);
+        let result = f(self);
+        self.layout = whole;
+        result
+    }
+
     fn with_layout(&self, layout: Layout) -> Self {
         Self { storage: self.storage.clone(), layout, dtype: self.dtype }
     }

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use slimpipe::allocator::Bytes;
+use slimpipe::pipeline::comm::environment::Place;
 use slimpipe::pipeline::schedule::Exchange;
-use slimpipe::train::Config;
+use slimpipe::train::config::{Job, Ranks};
 use slimpipe::train::data::Tokens;
 use slimpipe::train::run::RunDir;
 use slimpipe::train::trainer::{self, Output, Summary};
+use slimpipe::train::{Config, Error};
 
 use super::progress::Progress;
 
@@ -38,17 +40,39 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => (Config::load(args.config.as_deref(), &args.set)?, None),
     };
     // Everything that can be wrong is found before a file is made.
-    let job = config.resolve()?;
+    let job = config.resolve_at(Place::of_process()?)?;
     let tokens = Tokens::open(&config.data.paths, config.tokenizer().as_deref())
         .map_err(|error| error.about("data.paths"))?;
     tokens.check_count(config.data.tokens)?;
     tokens.check_context(config.train.seq_len, "train.seq_len")?;
     let progress = Progress::new()?;
     let resume = open.is_some();
-    let run = match open {
-        Some(run) => run,
-        None => RunDir::create(args.out.as_deref())?,
+    let run = match (open, &args.out, &job.ranks) {
+        (Some(run), _, _) => run,
+        (None, None, Ranks::Process { place, .. }) => {
+            let what = format!(
+                "is not set, and {} started {} processes; name the run's folder, which all of them see",
+                place.launcher, place.size
+            );
+            return Err(Error::setting("--out", what).into());
+        }
+        (None, Some(path), ranks) if !ranks.leads() => RunDir::made_by_another(path),
+        (None, path, _) => RunDir::create(path.as_deref())?,
     };
+    if job.ranks.leads() {
+        begin(&job, &tokens);
+    }
+    let output = Output { run: run.clone(), resume };
+    let summary = trainer::train(&job, &tokens, Some(&output), &progress)?;
+    if job.ranks.leads() {
+        progress.finish();
+        print(&summary, &run);
+    }
+    Ok(())
+}
+
+/// Says what will be trained.
+fn begin(job: &Job, tokens: &Tokens) {
     println!(
         "{} parameters, {} on {}{} rank{}: {} slice{} of {} tokens, {} microbatch{}, {} chunk{}{}; {} tokens of data",
         count(job.model.parameter_count()),
@@ -75,11 +99,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         },
         count(tokens.len() as u64),
     );
-    let output = Output { run: run.clone(), resume };
-    let summary = trainer::train(&job, &tokens, Some(&output), &progress)?;
-    progress.finish();
-    print(&summary, &run);
-    Ok(())
 }
 
 fn print(summary: &Summary, run: &RunDir) {

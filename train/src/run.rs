@@ -79,6 +79,11 @@ impl RunDir {
         }
     }
 
+    /// The folder `path` of a run, which another process makes.
+    pub fn made_by_another(path: &Path) -> Self {
+        Self { path: path.to_owned(), made: Vec::new() }
+    }
+
     /// The folder of a run that is to be continued.
     ///
     /// # Errors
@@ -118,6 +123,7 @@ impl RunDir {
         for file in [self.config(), self.metrics(), self.tensorboard(), self.schedule()] {
             let _ = fs::remove_file(file);
         }
+        let _ = fs::remove_dir_all(self.rendezvous());
         if !logs_stay {
             let _ = fs::remove_dir_all(self.memory_events());
         }
@@ -164,6 +170,11 @@ impl RunDir {
     /// The log of `rank` that begins with step `step`.
     pub fn memory_log(&self, rank: u32, step: u64) -> PathBuf {
         self.memory_events().join(format!("rank-{rank:04}.step-{step:08}.events"))
+    }
+
+    /// Where ranks that are processes meet; gone when they have.
+    pub fn rendezvous(&self) -> PathBuf {
+        self.path.join("rendezvous")
     }
 
     /// The weights, as a Hugging Face folder.

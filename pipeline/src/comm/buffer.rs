@@ -22,7 +22,7 @@ pub struct DeviceBytes<'a> {
     pub ready: &'a Event,
 }
 
-/// Room for bytes that are received.
+/// Room for bytes that are received, or that ranks reduce together.
 pub enum BytesMut<'a> {
     /// Of the host.
     Host(&'a mut [u8]),
@@ -38,6 +38,32 @@ pub struct DeviceRoom {
     pub len: usize,
     /// The stream in whose order the room is used.
     pub stream: Stream,
+}
+
+/// Memory of one kind.
+pub(super) enum Parts<'p> {
+    /// Of the host.
+    Host(Vec<&'p mut [u8]>),
+    /// Of a GPU.
+    Device(Vec<&'p DeviceRoom>),
+}
+
+impl<'p> Parts<'p> {
+    /// That of `parts`; `None` if some lies on the host and some on a GPU.
+    pub(super) fn of(parts: &'p mut [BytesMut<'_>]) -> Option<Self> {
+        if parts.iter().all(|part| matches!(part, BytesMut::Host(_))) {
+            let host = parts.iter_mut().filter_map(|part| match part {
+                BytesMut::Host(bytes) => Some(&mut **bytes),
+                BytesMut::Device(_) => None,
+            });
+            return Some(Self::Host(host.collect()));
+        }
+        let device = |part: &'p BytesMut<'_>| match part {
+            BytesMut::Device(room) => Some(room),
+            BytesMut::Host(_) => None,
+        };
+        parts.iter().map(device).collect::<Option<_>>().map(Self::Device)
+    }
 }
 
 impl Bytes<'_> {
@@ -73,6 +99,12 @@ impl BytesMut<'_> {
 impl<'a> From<&'a mut [u8]> for BytesMut<'a> {
     fn from(bytes: &'a mut [u8]) -> Self {
         Self::Host(bytes)
+    }
+}
+
+impl<'a> From<&'a mut [f32]> for BytesMut<'a> {
+    fn from(values: &'a mut [f32]) -> Self {
+        Self::Host(bytemuck::cast_slice_mut(values))
     }
 }
 

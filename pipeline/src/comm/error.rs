@@ -1,5 +1,7 @@
-use super::Tag;
+use slimpipe_kernels::cuda::CudaError;
+
 use super::environment::Launcher;
+use super::{Lane, Tag};
 
 /// What can go wrong between ranks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,28 @@ pub enum CommError {
         tag: Tag,
         /// Why.
         reason: String,
+    },
+    /// A message on a route that was not opened: the programs do not match.
+    #[error(
+        "messages of {lane} from rank {from} to rank {to} have no way: the route was not opened"
+    )]
+    NoRoute {
+        /// The sender.
+        from: u32,
+        /// The receiver.
+        to: u32,
+        /// The queue.
+        lane: Lane,
+    },
+    /// A collective on memory that it cannot work on.
+    #[error("rank {rank}: {call} cannot work there: {what}")]
+    WrongPlace {
+        /// The rank.
+        rank: u32,
+        /// The collective.
+        call: String,
+        /// Where the memory is, and where it should be.
+        what: String,
     },
     /// Ranks that call different collectives: the programs do not match.
     #[error("rank {rank} calls {own} while other ranks call {others}")]
@@ -141,4 +165,11 @@ pub enum CommError {
         /// For how long.
         seconds: u64,
     },
+}
+
+impl CommError {
+    /// What CUDA told `rank`.
+    pub fn cuda(rank: u32, error: &CudaError) -> Self {
+        Self::Nccl { rank, call: "CUDA".to_owned(), what: error.to_string() }
+    }
 }

@@ -1,8 +1,8 @@
 //! Messages and reductions between ranks.
 //!
 //! [`Communicator`] is what the executor and the trainer speak; [`local`] implements it for ranks
-//! that are threads of one process. [`nccl`] holds NVIDIA's collectives for ranks on GPUs, and
-//! [`environment`] reads which rank a launched process is.
+//! that are threads of one process, on the host or on one GPU, and [`nccl`] for ranks with a GPU each, be
+//! they threads or processes. [`environment`] reads which rank a launched process is.
 
 mod buffer;
 pub mod environment;
@@ -11,13 +11,16 @@ pub mod local;
 mod mesh;
 pub mod nccl;
 mod payload;
+mod route;
 mod share;
 mod tag;
+mod threads;
 
 pub use buffer::{Bytes, BytesMut, DeviceBytes, DeviceRoom};
 pub use error::CommError;
 pub use mesh::{Axis, Mesh};
 pub use payload::Payload;
+pub use route::Route;
 pub use share::{pieces, share};
 pub use tag::{AttentionTensor, Lane, Tag};
 
@@ -46,6 +49,16 @@ pub trait Communicator: Send {
     /// Number of ranks.
     fn size(&self) -> u32;
 
+    /// Prepares messages of `routes`, which all ranks must name before the first of them; only those of
+    /// [`Lane::Blocks`] need none. All ranks must call this with the same.
+    ///
+    /// # Errors
+    /// Another rank failed, or does not come.
+    fn open(&mut self, routes: Vec<Route>) -> Result<(), CommError> {
+        let _ = routes;
+        Ok(())
+    }
+
     /// Hands `payload` to rank `to`. Returns before it is read unless too many earlier messages of
     /// its lane are unread.
     ///
@@ -59,6 +72,21 @@ pub trait Communicator: Send {
     /// # Errors
     /// Another rank failed, or the message has another tag or size, or lies on another device.
     fn recv(&mut self, from: u32, tag: Tag, into: BytesMut<'_>) -> Result<(), CommError>;
+
+    /// Sends `payload` to `peer` and receives as much from it `into`: both ranks call this.
+    ///
+    /// # Errors
+    /// As [`Communicator::send`] and [`Communicator::recv`].
+    fn swap(
+        &mut self,
+        peer: u32,
+        tag: Tag,
+        payload: Box<dyn Payload>,
+        into: BytesMut<'_>,
+    ) -> Result<(), CommError> {
+        self.send(peer, tag, payload)?;
+        self.recv(peer, tag, into)
+    }
 
     /// Adds `values` over all ranks, in rank order, so that all get the same bits.
     ///
@@ -80,16 +108,16 @@ pub trait Communicator: Send {
     /// Another rank failed, or does something else.
     fn split(&mut self, color: u32, key: u32) -> Result<Box<dyn Communicator>, CommError>;
 
-    /// Reduces `parts`, a flat space that has the same shape on all ranks, so that each rank has the
-    /// result in its own [`share`]; what is in the others' shares is of no use afterwards. Numbers
-    /// are taken in rank order: results do not depend on who comes when.
+    /// Reduces `parts`, a flat space of f32 numbers that has the same shape on all ranks, so that each rank
+    /// has the result in its own [`share`]; what is in the others' shares is of no use afterwards. The order
+    /// in which numbers are taken does not depend on who comes when: the same run gives the same bits.
     ///
     /// # Errors
     /// Another rank failed, or has parts of other lengths.
     fn reduce_scatter_f32(
         &mut self,
         op: Reduction,
-        parts: &mut [&mut [f32]],
+        parts: &mut [BytesMut<'_>],
     ) -> Result<(), CommError>;
 
     /// Completes `parts`, a flat space of elements of `width` bytes that has the same shape on all
@@ -97,30 +125,34 @@ pub trait Communicator: Send {
     ///
     /// # Errors
     /// Another rank failed, or has parts of other lengths.
-    fn all_gather(&mut self, width: usize, parts: &mut [&mut [u8]]) -> Result<(), CommError>;
+    fn all_gather(&mut self, width: usize, parts: &mut [BytesMut<'_>]) -> Result<(), CommError>;
 
-    /// Reduces `values` over all ranks, in rank order, so that all get the same bits.
+    /// Reduces f32 `values` over all ranks, so that all get the same bits.
     ///
     /// # Errors
     /// Another rank failed, or has another length.
-    fn all_reduce_f32(&mut self, op: Reduction, values: &mut [f32]) -> Result<(), CommError> {
-        self.reduce_scatter_f32(op, &mut [&mut *values])?;
-        self.all_gather(size_of::<f32>(), &mut [bytemuck::cast_slice_mut(values)])
+    fn all_reduce_f32(&mut self, op: Reduction, values: BytesMut<'_>) -> Result<(), CommError> {
+        let parts = &mut [values];
+        self.reduce_scatter_f32(op, parts)?;
+        self.all_gather(size_of::<f32>(), parts)
     }
 
-    /// Reduces `values` over all ranks, in rank order, on rank `root`; what is left in the others' is
-    /// of no use.
+    /// Reduces f32 `values` over all ranks on rank `root`; what is left in the others' is of no use.
     ///
     /// # Errors
     /// Another rank failed, or has another length.
-    fn reduce_f32(&mut self, root: u32, op: Reduction, values: &mut [f32])
-    -> Result<(), CommError>;
+    fn reduce_f32(
+        &mut self,
+        root: u32,
+        op: Reduction,
+        values: BytesMut<'_>,
+    ) -> Result<(), CommError>;
 
     /// Fills every rank's `bytes` with those of rank `root`. All have the same length.
     ///
     /// # Errors
     /// Another rank failed, or has another length.
-    fn broadcast(&mut self, root: u32, bytes: &mut [u8]) -> Result<(), CommError>;
+    fn broadcast(&mut self, root: u32, bytes: BytesMut<'_>) -> Result<(), CommError>;
 
     /// Waits for all ranks.
     ///
@@ -138,12 +170,21 @@ pub trait Communicator: Send {
         let mut theirs = vec![0f32; values.len().min(BLOCK / size_of::<f32>())];
         for (number, block) in values.chunks_mut(BLOCK / size_of::<f32>()).enumerate() {
             let tag = Tag::Block(number as u64);
-            self.send(peer, tag, Box::new(bytemuck::cast_slice::<f32, u8>(block).to_vec()))?;
+            let own = Box::new(bytemuck::cast_slice::<f32, u8>(block).to_vec());
             let theirs = &mut theirs[..block.len()];
-            self.recv(peer, tag, bytemuck::cast_slice_mut::<f32, u8>(theirs).into())?;
+            self.swap(peer, tag, own, (&mut *theirs).into())?;
             // Two numbers have the same sum in either order, so both ranks get the same bits.
             block.iter_mut().zip(&*theirs).for_each(|(own, their)| *own += their);
         }
+        Ok(())
+    }
+
+    /// Ends the group when all that it was given has been done; a group that is dropped before counts as
+    /// failed where that can be told. All ranks must call this.
+    ///
+    /// # Errors
+    /// The group has failed.
+    fn finish(&mut self) -> Result<(), CommError> {
         Ok(())
     }
 }

@@ -52,7 +52,7 @@ pub enum AttentionTensor {
 
 /// A queue from one rank to another. Each keeps its own order and has its own room: a gradient never
 /// waits behind an activation that its receiver is not ready for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
     /// Of activations.
     Activations,
@@ -74,6 +74,19 @@ impl Lane {
     /// close a cycle.
     pub fn is_bounded(self) -> bool {
         !matches!(self, Self::Keys | Self::Queries | Self::Partials)
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Activations => "activations",
+            Self::Gradients => "gradients",
+            Self::Keys => "keys and values",
+            Self::Queries => "queries",
+            Self::Partials => "partial results",
+            Self::Blocks => "blocks",
+        })
     }
 }
 

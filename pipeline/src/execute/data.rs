@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slimpipe_autograd::Parameter;
-use slimpipe_runtime::DType;
+use slimpipe_runtime::{DType, Device};
 
+use super::payload::room;
 use super::stream::Stream;
 use super::{Result, Stage, StageSpec, Timeline, VocabularyPart, Work};
-use crate::comm::{Communicator, Reduction, pieces, share};
+use crate::comm::{BytesMut, Communicator, Reduction, pieces, share};
 use crate::schedule::Weights;
 
 /// Parameters that are reduced and gathered together: those of a chunk that have one dtype. They are
@@ -43,17 +44,14 @@ impl Bucket {
     fn reduce(&self, comm: &mut dyn Communicator) -> Result<()> {
         let mut gradients: Vec<_> = self.parameters.iter().map(Parameter::grad).collect();
         let gradients = gradients.iter_mut().filter_map(|gradient| gradient.get_mut());
-        let mut parts: Vec<&mut [f32]> =
-            gradients.map(|gradient| gradient.slice_mut("reduce")).collect::<Result<_, _>>()?;
+        let mut parts: Vec<BytesMut<'_>> = gradients.map(room).collect::<Result<_, _>>()?;
         Ok(comm.reduce_scatter_f32(Reduction::Sum, &mut parts)?)
     }
 
     fn gather(&self, comm: &mut dyn Communicator) -> Result<()> {
         let mut values: Vec<_> = self.parameters.iter().map(Parameter::value_mut).collect();
-        let mut parts: Vec<&mut [u8]> = values
-            .iter_mut()
-            .map(|value| value.as_bytes_mut("gather"))
-            .collect::<Result<_, _>>()?;
+        let values = values.iter_mut().map(|value| room(value));
+        let mut parts: Vec<BytesMut<'_>> = values.collect::<Result<_, _>>()?;
         Ok(comm.all_gather(self.dtype.size(), &mut parts)?)
     }
 }
@@ -66,15 +64,15 @@ pub(super) struct DataRanks {
 }
 
 impl DataRanks {
-    /// Those of `comm`, which run `stages` (by chunk) too. `rank` is this rank's number among all, and
-    /// `origin` the zero of timelines. All of them must call this.
+    /// Those of `comm`, which run `stages` (by chunk) too. `rank` is this rank's number among all, which
+    /// computes on `device`, and `origin` the zero of timelines. All of them must call this.
     ///
     /// # Errors
     /// Another rank failed, or there can be no more threads.
     pub(super) fn new<S: Stage>(
         mut comm: Box<dyn Communicator>,
         stages: &[(StageSpec, S)],
-        rank: u32,
+        (rank, device): (u32, Device),
         origin: Instant,
     ) -> Result<Self> {
         let (at, size) = (comm.rank(), comm.size());
@@ -100,7 +98,7 @@ impl DataRanks {
             Arc::new(Bucket::new(weights, parameters, dtype, size, at))
         };
         let buckets = groups.into_iter().map(bucket).collect();
-        let stream = Stream::new(comm.split(0, at)?, rank, origin)?;
+        let stream = Stream::new(comm.split(0, at)?, rank, device, origin)?;
         Ok(Self { comm, stream, buckets })
     }
 
@@ -148,5 +146,12 @@ impl DataRanks {
             self.stream.run(work, move |comm| bucket.gather(comm));
         }
         self.wait(timeline)
+    }
+
+    /// Ends the groups.
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.stream.run(Work::AwaitData, |comm| Ok(comm.finish()?));
+        self.stream.wait()?;
+        Ok(self.comm.finish()?)
     }
 }

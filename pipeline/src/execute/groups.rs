@@ -1,6 +1,6 @@
 //! The groups of ranks that a rank belongs to.
 
-use super::{Error, Result};
+use super::{Error, Result, routes};
 use crate::comm::{Axis, Communicator, Mesh};
 use crate::schedule::Schedule;
 
@@ -26,12 +26,15 @@ impl Groups {
         if got != mesh.size() {
             return Err(Error::WrongGroup { got, expected: mesh.size() });
         }
-        if data == 1 {
-            return Ok((Self { world, pipeline: None }, None));
-        }
-        let pipeline = Some(mesh.group(&mut *world, Axis::Pipeline)?);
-        let data = mesh.group(&mut *world, Axis::Data)?;
-        Ok((Self { world, pipeline }, Some(data)))
+        let (mut groups, data) = if data == 1 {
+            (Self { world, pipeline: None }, None)
+        } else {
+            let pipeline = Some(mesh.group(&mut *world, Axis::Pipeline)?);
+            let data = mesh.group(&mut *world, Axis::Data)?;
+            (Self { world, pipeline }, Some(data))
+        };
+        groups.pipeline().open(routes::of_stages(schedule))?;
+        Ok((groups, data))
     }
 
     /// All ranks.
@@ -56,5 +59,13 @@ impl Groups {
     /// This rank's number in its pipeline.
     pub(super) fn rank(&self) -> u32 {
         self.pipeline.as_ref().unwrap_or(&self.world).rank()
+    }
+
+    /// Ends them, when all that they were given has been done.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.finish()?;
+        }
+        Ok(self.world.finish()?)
     }
 }

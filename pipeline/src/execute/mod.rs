@@ -10,6 +10,7 @@ mod losses;
 mod payload;
 mod pipeline;
 mod plan;
+mod routes;
 mod stage;
 mod stream;
 mod timeline;

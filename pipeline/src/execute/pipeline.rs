@@ -138,7 +138,7 @@ impl<S: Stage> Pipeline<S> {
         }
         let vocabulary = Vocabulary::join(&schedule, groups.pipeline(), &memory, &stages)?;
         let data = match data {
-            Some(comm) => Some(DataRanks::new(comm, &stages, world_rank, origin)?),
+            Some(comm) => Some(DataRanks::new(comm, &stages, (world_rank, device), origin)?),
             None => None,
         };
         let gives_loss = stages.iter().any(|(spec, _)| spec.gives_loss());
@@ -270,6 +270,24 @@ impl<S: Stage> Pipeline<S> {
         let mut loss = [self.losses.sum()?];
         self.groups.world().all_reduce_sum_f64(&mut loss)?;
         Ok(StepReport { loss: loss[0], busy: self.timeline.busy(), extent })
+    }
+
+    /// Ends the rank's communicators, when all that they were given has been done: every rank must call this
+    /// after its last step, or the others take it for a failure where they can tell.
+    ///
+    /// # Errors
+    /// A failed peer.
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(exchange) = &self.exchange {
+            exchange.end()?;
+        }
+        if let Some(vocabulary) = &mut self.vocabulary {
+            vocabulary.end()?;
+        }
+        if let Some(data) = &mut self.data {
+            data.end()?;
+        }
+        self.groups.finish()
     }
 
     fn act(&mut self, action: Action, step: &mut Step<'_>) -> Result<()> {
@@ -519,19 +537,15 @@ impl<S: Stage> Pipeline<S> {
             return Ok(());
         };
         self.await_gradients()?;
-        let (share, device) = (self.share(&tied), self.device);
+        let share = self.share(&tied);
         let comm = self.groups.pipeline();
-        self.timeline.record(Work::ReduceTied, || -> Result<()> {
-            if let Some(gradient) = tied.grad().get_mut() {
-                match device {
-                    Device::Cuda(_) => exchange_add(comm, peer, gradient)?,
-                    _ => {
-                        let gradient = gradient.slice_mut("reduce_tied")?;
-                        comm.exchange_add_f32(peer, &mut gradient[share])?;
-                    }
-                }
+        self.timeline.record(Work::ReduceTied, || match tied.grad().get_mut() {
+            Some(gradient) if gradient.device() == Device::Cpu => {
+                let gradient = gradient.slice_mut("reduce_tied")?;
+                Ok(comm.exchange_add_f32(peer, &mut gradient[share])?)
             }
-            Ok(())
+            Some(gradient) => exchange_add(comm, peer, gradient, share),
+            None => Ok(()),
         })
     }
 
@@ -564,21 +578,27 @@ fn message(gradient: RawTensor) -> Result<RawTensor> {
     Ok(copy(&gradient)?)
 }
 
-/// Adds `values` [rows, width] of this rank and of `peer`, on both, a block of rows at a time.
-fn exchange_add(comm: &mut dyn Communicator, peer: u32, values: &mut RawTensor) -> Result<()> {
-    /// Rows of a block: what the exchange takes in memory is two.
-    const ROWS: usize = 512;
+/// Adds elements `share` of `values`, which are contiguous on a GPU, of this rank and of `peer`, on both, a block
+/// at a time.
+fn exchange_add(
+    comm: &mut dyn Communicator,
+    peer: u32,
+    values: &mut RawTensor,
+    share: Range<usize>,
+) -> Result<()> {
+    /// Elements of a block: what the exchange takes in memory is two.
+    const BLOCK: usize = 1 << 19;
     let _message = scope::place(Region::Comm);
-    let rows = values.dims()[0];
-    for start in (0..rows).step_by(ROWS) {
-        let len = ROWS.min(rows - start);
-        let own = copy(&values.narrow(0, start, len)?)?;
-        let mut theirs = RawTensor::empty(*own.shape(), own.dtype(), own.device(), "reduce_tied")?;
-        let tag = Tag::Block((start / ROWS) as u64);
-        comm.send(peer, tag, Box::new(TensorPayload::new(own)?))?;
-        comm.recv(peer, tag, room(&mut theirs)?)?;
+    let all = values.elem_count();
+    for (number, start) in (0..).zip(share.clone().step_by(BLOCK)) {
+        let len = BLOCK.min(share.end - start);
+        let own = copy(&values.reshape(all)?.narrow(0, start, len)?)?;
+        let mut theirs = RawTensor::empty(len, own.dtype(), own.device(), "reduce_tied")?;
+        let payload = Box::new(TensorPayload::new(own)?);
+        comm.swap(peer, Tag::Block(number), payload, room(&mut theirs)?)?;
         // Two numbers have the same sum in either order, so both ranks get the same bits.
-        values.with_rows(start, len, |own| add_assign(own, &theirs))?;
+        let add = |own: &mut RawTensor| add_assign(own, &theirs);
+        values.with_shape(all, |flat| flat.with_rows(start, len, add))?;
     }
     Ok(())
 }
@@ -592,9 +612,6 @@ pub fn check_device(schedule: &Schedule, device: Device) -> Result<()> {
     if schedule.vocabulary() {
         let (what, remedy) = ("a shared vocabulary", "set parallel.vocabulary to false");
         return Err(Error::NotOnGpu { what, remedy });
-    }
-    if schedule.data_ranks() > 1 {
-        return Err(Error::NotOnGpu { what: "data parallelism", remedy: "set parallel.data to 1" });
     }
     Ok(())
 }

@@ -6,6 +6,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
+use slimpipe_runtime::Device;
+use slimpipe_runtime::stream::{self, Streams};
+
 use super::{Result, Span, Work};
 use crate::comm::{CommError, Communicator};
 
@@ -21,18 +24,25 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// A stream that speaks through `comm`, of rank `rank` of all; `origin` is the zero of timelines.
+    /// A stream that speaks through `comm`, of rank `rank` of all, about what lies on `device`; `origin` is
+    /// the zero of timelines.
     ///
     /// # Errors
     /// There can be no more threads.
     pub(super) fn new(
         mut comm: Box<dyn Communicator>,
         rank: u32,
+        device: Device,
         origin: Instant,
-    ) -> Result<Self, CommError> {
+    ) -> Result<Self> {
+        let streams = match device {
+            Device::Cuda(ordinal) => Some(stream::current(ordinal)?),
+            Device::Cpu | Device::Meta => None,
+        };
         let (jobs, queue) = channel::<(Work, Job)>();
         let (finished, done) = channel();
         let run = move || {
+            let _streams = streams.as_ref().map(Streams::enter);
             for (work, job) in queue {
                 let start = origin.elapsed();
                 let result = job(&mut *comm);

@@ -82,7 +82,7 @@ fn a_broadcast_fills_every_rank_from_any_root() {
             if comm.rank() == root {
                 bytes.iter_mut().enumerate().for_each(|(i, b)| *b = byte(i));
             }
-            comm.broadcast(root, &mut bytes)?;
+            comm.broadcast(root, (&mut bytes).into())?;
             Ok(bytes.iter().enumerate().all(|(i, &b)| b == byte(i)))
         });
         assert_eq!(all, Ok(vec![true; 3]));
@@ -96,7 +96,7 @@ fn a_reduce_gives_the_sum_to_the_rank_that_asks() {
         let all = launch(3, 1, |mut comm| -> Result<Vec<f32>, CommError> {
             let value = |i: usize| (i % 97) as f32 + 100.0 * comm.rank() as f32;
             let mut values: Vec<f32> = (0..len).map(value).collect();
-            comm.reduce_f32(root, Reduction::Sum, &mut values)?;
+            comm.reduce_f32(root, Reduction::Sum, values.as_mut_slice().into())?;
             Ok(values)
         });
         let expected: Vec<f32> = (0..len).map(|i| 3.0 * (i % 97) as f32 + 300.0).collect();
@@ -120,7 +120,7 @@ fn collectives_may_follow_each_other_in_any_order() {
                 2 => assert_eq!(comm.gather(vec![rank as u8])?.is_some(), rank == 0),
                 3 => {
                     let mut bytes = [rank as u8; 3];
-                    comm.broadcast(round % 4, &mut bytes)?;
+                    comm.broadcast(round % 4, (&mut bytes).into())?;
                     assert_eq!(bytes, [(round % 4) as u8; 3]);
                 }
                 _ => {

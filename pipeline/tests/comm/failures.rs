@@ -46,8 +46,8 @@ const WAITS: [Call; 8] = [
     |comm| comm.barrier(),
     |comm| comm.all_reduce_sum_f64(&mut [1.0]),
     |comm| comm.gather(vec![1]).map(drop),
-    |comm| comm.broadcast(0, &mut [0; 8]),
-    |comm| comm.reduce_f32(1, Reduction::Sum, &mut [0.0; 8]),
+    |comm| comm.broadcast(0, (&mut [0; 8]).into()),
+    |comm| comm.reduce_f32(1, Reduction::Sum, [0f32; 8].as_mut_slice().into()),
     |comm| comm.exchange_add_f32(0, &mut [0.0; 8]),
 ];
 
@@ -191,7 +191,7 @@ fn act(comm: &mut LocalComm, choice: u32, step: u32) -> Result<(), CommError> {
         }
         3 => comm.all_reduce_sum_f64(&mut [1.0; 3]),
         4 => comm.gather(vec![0; 16]).map(drop),
-        _ => comm.broadcast(choice / 6 % size, &mut [0; 100]),
+        _ => comm.broadcast(choice / 6 % size, (&mut [0; 100]).into()),
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use slimpipe_pipeline::comm::local::{LocalComm, launch};
-use slimpipe_pipeline::comm::{Axis, CommError, Communicator, Mesh, Reduction, Tag, pieces, share};
+use slimpipe_pipeline::comm::{
+    Axis, BytesMut, CommError, Communicator, Mesh, Reduction, Tag, pieces, share,
+};
 
 use crate::watchdog::Watchdog;
 
@@ -19,12 +21,8 @@ fn slices(rank: u32, lens: &[usize]) -> Vec<Vec<f32>> {
     lens.iter().map(|&len| next.by_ref().take(len).map(|i| value(rank, i)).collect()).collect()
 }
 
-fn parts(slices: &mut [Vec<f32>]) -> Vec<&mut [f32]> {
-    slices.iter_mut().map(Vec::as_mut_slice).collect()
-}
-
-fn bytes(slices: &mut [Vec<f32>]) -> Vec<&mut [u8]> {
-    slices.iter_mut().map(|slice| bytemuck::cast_slice_mut(slice)).collect()
+fn parts(slices: &mut [Vec<f32>]) -> Vec<BytesMut<'_>> {
+    slices.iter_mut().map(|slice| slice.as_mut_slice().into()).collect()
 }
 
 fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
@@ -53,11 +51,11 @@ proptest! {
                 .flat_map(|(part, range)| own[part][range].to_vec());
             assert_eq!(bits(reduced), bits(range.map(sum)));
 
-            comm.all_gather(4, &mut bytes(&mut own))?;
+            comm.all_gather(4, &mut parts(&mut own))?;
             assert_eq!(bits(own.concat()), bits((0..len).map(sum)));
 
             let mut own = slices(rank, &[len]).concat();
-            comm.all_reduce_f32(Reduction::Max, &mut own)?;
+            comm.all_reduce_f32(Reduction::Max, own.as_mut_slice().into())?;
             assert_eq!(bits(own), bits((0..len).map(max)));
             Ok(())
         }).unwrap();
@@ -70,7 +68,7 @@ fn a_nan_survives_a_maximum_on_whichever_rank_it_is() {
         let all = launch(3, 1, |mut comm| -> Result<f32, CommError> {
             let own = if comm.rank() == culprit { f32::NAN } else { comm.rank() as f32 };
             let mut values = [own];
-            comm.all_reduce_f32(Reduction::Max, &mut values)?;
+            comm.all_reduce_f32(Reduction::Max, values.as_mut_slice().into())?;
             Ok(values[0])
         });
         assert!(all.unwrap().into_iter().all(f32::is_nan));
@@ -82,7 +80,7 @@ fn bf16_weights_are_gathered_by_elements_of_two_bytes() {
     launch(3, 1, |mut comm| -> Result<(), CommError> {
         let rank = comm.rank();
         let mut own = [rank as u16 + 1; 7];
-        comm.all_gather(2, &mut [bytemuck::cast_slice_mut(&mut own)])?;
+        comm.all_gather(2, &mut [bytemuck::cast_slice_mut::<u16, u8>(&mut own).into()])?;
         assert_eq!(own, [1, 1, 1, 2, 2, 2, 3]);
         Ok(())
     })
@@ -149,7 +147,7 @@ fn messages_pass_while_another_thread_of_the_rank_waits_in_a_collective() {
         let rank = comm.rank();
         let mut reduce = move || {
             let mut values = [rank as f32; 5];
-            data.all_reduce_f32(Reduction::Sum, &mut values).map(|()| values)
+            data.all_reduce_f32(Reduction::Sum, values.as_mut_slice().into()).map(|()| values)
         };
         let around = |comm: &mut LocalComm| {
             for step in 0..50 {
@@ -177,7 +175,7 @@ fn parts_of_other_lengths_are_refused() {
     let _watchdog = Watchdog::new("lengths");
     let outcome = launch(2, 1, |mut comm| -> Result<(), CommError> {
         let mut values = vec![0.0; 3 + comm.rank() as usize];
-        comm.reduce_scatter_f32(Reduction::Sum, &mut [&mut values])
+        comm.reduce_scatter_f32(Reduction::Sum, &mut [values.as_mut_slice().into()])
     });
     let text = outcome.unwrap_err().to_string();
     assert!(text.contains("3 elements") && text.contains("4 elements"), "{text}");
@@ -200,10 +198,11 @@ fn a_rank_that_fails_fails_the_collectives_of_all_groups() {
                 if (rank, step) == (culprit, fatal) {
                     return Err(own(rank));
                 }
+                let part = memory.as_mut_slice().into();
                 match step % 3 {
-                    0 => data.reduce_scatter_f32(Reduction::Sum, &mut [&mut memory])?,
-                    1 => pipeline.all_reduce_f32(Reduction::Sum, &mut memory)?,
-                    _ => data.all_gather(4, &mut [bytemuck::cast_slice_mut(&mut memory)])?,
+                    0 => data.reduce_scatter_f32(Reduction::Sum, &mut [part])?,
+                    1 => pipeline.all_reduce_f32(Reduction::Sum, part)?,
+                    _ => data.all_gather(4, &mut [part])?,
                 }
                 memory.fill(1.0);
             }

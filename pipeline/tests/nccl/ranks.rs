@@ -44,7 +44,7 @@ impl Rank {
     pub fn communicate(
         &self,
         what: &str,
-        calls: impl FnOnce(&slimpipe_pipeline::comm::nccl::group::Calls<'_>) -> Result<(), CommError>,
+        calls: impl FnOnce(&slimpipe_pipeline::comm::nccl::Calls<'_>) -> Result<(), CommError>,
     ) -> Result<(), CommError> {
         let (compute, comm) = (self.streams.compute(), self.streams.communication());
         let event = slimpipe_kernels::cuda::Event::pooled(compute.context()).unwrap();

@@ -1,11 +1,12 @@
 //! What a configuration resolves to: everything checked that can be before a rank starts.
 
 use slimpipe_pipeline::comm::Mesh;
+use slimpipe_pipeline::comm::environment::Place;
 use slimpipe_pipeline::execute;
 use slimpipe_pipeline::schedule::{Schedule, ScheduleError, ScheduleKind, Slices};
-use slimpipe_runtime::{DType, Device, team};
+use slimpipe_runtime::{DType, team};
 
-use super::Config;
+use super::{Config, Ranks};
 use crate::flops::token_cost;
 use crate::hub::{self, HubError, LlamaConfig, Weights};
 use crate::model::Recompute;
@@ -29,8 +30,8 @@ pub struct Job {
     pub slices: Slices,
     /// The dtype of weights and activations.
     pub dtype: DType,
-    /// What computes.
-    pub device: Device,
+    /// Where the ranks are, and on what they compute.
+    pub ranks: Ranks,
     /// What each layer makes again in backward.
     pub recompute: Vec<Recompute>,
     /// Threads that share one rank's operations.
@@ -52,6 +53,14 @@ impl Config {
     /// # Errors
     /// Whatever cannot be, named by its setting.
     pub fn resolve(&self) -> Result<Job> {
+        self.resolve_at(None)
+    }
+
+    /// As [`Config::resolve`], for this process in its `place` among those that a launcher started.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`]; another number of processes than ranks.
+    pub fn resolve_at(&self, place: Option<Place>) -> Result<Job> {
         self.check_recipe()?;
         self.check_built()?;
         if let Some(path) = self.data.tokenizer.as_ref().filter(|path| !path.is_file()) {
@@ -78,8 +87,9 @@ impl Config {
             self.microbatches()?,
             parallel.chunks,
         )?;
-        let device = self.device()?;
         let schedule = schedule.with_data_ranks(parallel.data)?;
+        let ranks = self.ranks(schedule.ranks() * schedule.data_ranks(), place)?;
+        let device = ranks.device(0);
         let schedule = self.with_vocabulary(schedule, &model, device)?;
         execute::check_device(&schedule, device)?;
         let slices = schedule.cut(train.seq_len, token_cost(&model))?;
@@ -90,6 +100,9 @@ impl Config {
         }
         let (_, slice_len) = slices.extremes();
         let schedule = self.share_attention(schedule, &model, slice_len)?;
+        if parallel.timeout == 0 {
+            return Err(Error::setting("parallel.timeout", "is 0; it is a number of seconds"));
+        }
         let threads = match parallel.threads {
             0 => (team::cores() / (parallel.data * parallel.pipeline) as usize).max(1),
             threads => threads,
@@ -116,22 +129,11 @@ impl Config {
             schedule,
             slices,
             dtype,
-            device,
+            ranks,
             recompute,
             threads,
             adamw,
         })
-    }
-
-    /// What computes, ready for use.
-    fn device(&self) -> Result<Device> {
-        let refuse = |what| Error::setting("train.device", what);
-        match self.train.device.parse().map_err(refuse)? {
-            Device::Cuda(ordinal) => {
-                Device::cuda(ordinal).map_err(|error| refuse(error.to_string()))
-            }
-            device => Ok(device),
-        }
     }
 
     /// Sequences in a step of one pipeline, m.

@@ -9,12 +9,14 @@ mod edit;
 mod exchange;
 mod job;
 mod layers;
+mod ranks;
 mod settings;
 mod vocabulary;
 
 pub use bytes::ByteSize;
 pub use job::Job;
 pub use layers::Layers;
+pub use ranks::Ranks;
 pub use settings::{
     DataSettings, MemorySettings, ModelSettings, ParallelSettings, Precision, TrainSettings,
 };

@@ -130,7 +130,8 @@ pub struct TrainSettings {
     pub seed: u64,
     /// The dtype of weights and activations.
     pub dtype: Precision,
-    /// What computes: `cpu`, or an NVIDIA GPU, `cuda` or `cuda:1`, which all ranks share.
+    /// What computes: `cpu`; an NVIDIA GPU, `cuda` or `cuda:1`, which all ranks share; one for each rank,
+    /// `cuda:0,1,2,3`; or `cuda` in each process of a launcher, whose GPU is that of its local rank.
     pub device: String,
     /// Highest learning rate.
     pub lr: f64,
@@ -204,6 +205,9 @@ pub struct ParallelSettings {
     pub exchange: Option<String>,
     /// Threads that share one rank's operations; 0 divides the cores among the ranks.
     pub threads: usize,
+    /// Seconds until a rank on a GPU of its own gives up on the others: when they meet, and in each
+    /// message or collective.
+    pub timeout: u32,
 }
 
 impl Default for ParallelSettings {
@@ -220,6 +224,7 @@ impl Default for ParallelSettings {
             exchange: None,
             vocabulary: None,
             threads: 0,
+            timeout: 600,
         }
     }
 }

@@ -17,8 +17,10 @@ pub(super) fn check_host(job: &Job) -> Result<()> {
     // not f32, its master.
     let (each, once) = if job.dtype == DType::F32 { (8, 8) } else { (6, 12) };
     let per_parameter = u64::from(job.schedule.data_ranks()) * each + once;
+    // What GPUs hold together counts in equal parts.
     let needed = job.model.parameter_count().saturating_mul(per_parameter);
-    let (free, who) = match job.device {
+    let needed = needed / u64::from(job.ranks.gpus().max(1));
+    let (free, who) = match job.ranks.device(0) {
         Device::Cuda(ordinal) => (Some(gpu_memory(ordinal)?), "the GPU"),
         Device::Cpu | Device::Meta => (available(), "this machine"),
     };

@@ -1,4 +1,4 @@
-//! A training run: one thread per rank, the same loop on each.
+//! A training run: the same loop on every rank. Ranks are threads, or processes that a launcher started.
 
 mod host;
 mod rank;
@@ -6,24 +6,27 @@ mod report;
 mod save;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{Bytes, Memory};
 use slimpipe_kernels::cpu::peak::{PeakKind, peak_gflops};
 use slimpipe_kernels::cpu::threads::Threads;
-use slimpipe_pipeline::comm::local::{LocalComm, launch};
-use slimpipe_pipeline::comm::{Axis, Communicator};
+use slimpipe_kernels::cuda::Context;
+use slimpipe_pipeline::comm::environment::Place;
+use slimpipe_pipeline::comm::nccl::{NcclComm, NcclGroup, Rendezvous};
+use slimpipe_pipeline::comm::{Axis, Communicator, local, nccl};
 use slimpipe_pipeline::schedule::{dump, verify};
 use slimpipe_runtime::cuda::PinnedMemory;
 use slimpipe_runtime::stream::Streams;
-use slimpipe_runtime::{DType, Device, team};
+use slimpipe_runtime::{DType, Device, Error as TensorError, team};
 
 pub use rank::Rank;
 pub use report::{RankSummary, Summary};
 
-use crate::config::{Config, Job};
+use crate::config::{Config, Job, Ranks};
 use crate::data::Tokens;
 use crate::flops::FlopsPerToken;
 use crate::hub::NewFile;
@@ -74,14 +77,14 @@ pub fn train(
     output: Option<&Output>,
     observer: &dyn Observer,
 ) -> Result<Summary> {
-    let files = Mutex::new(None);
-    let result = begin(job, tokens, output, observer, &files);
+    let (files, stepped) = (Mutex::new(None), AtomicBool::new(false));
+    let result = begin(job, tokens, output, observer, (&files, &stepped));
     let Some(output) = output else { return result };
     result.map_err(|error| {
-        // All ranks have ended, and their memories with them: the logs are complete.
+        // All ranks of this process have ended, and their memories with them: the logs are complete.
         let logs = output.run.memory_events();
         let explains = job.config.memory.trace && error.asks_for_a_trace() && logs.is_dir();
-        if !output.resume && files.into_inner().is_none() {
+        if !output.resume && !stepped.into_inner() && job.ranks.leads() {
             output.run.discard(explains);
         }
         if explains { Error::Traced { source: Box::new(error), logs } } else { error }
@@ -94,7 +97,7 @@ fn begin(
     tokens: &Tokens,
     output: Option<&Output>,
     observer: &dyn Observer,
-    files: &Mutex<Option<Files>>,
+    (files, stepped): (&Mutex<Option<Files>>, &AtomicBool),
 ) -> Result<Summary> {
     tokens.check_context(job.config.train.seq_len, "train.seq_len")?;
     tokens.check_model(job.model.vocab_size).map_err(|error| error.about("model.vocab_size"))?;
@@ -109,9 +112,19 @@ fn begin(
         from = Some((step, path));
     }
     let (origin, peak_flops) = (Instant::now(), peak_flops(job));
-    let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
-    let ranks = launch(job.mesh().size(), capacity, |comm| run.rank(comm));
-    let mut ranks = ranks.inspect_err(|error| run.clean_up(error))?;
+    let run = Run { job, tokens, output, from, observer, origin, peak_flops, files, stepped };
+    let size = job.mesh().size();
+    let ranks = match &job.ranks {
+        Ranks::Threads(_) => local::launch(size, capacity, |comm| run.rank(Box::new(comm))),
+        Ranks::Gpus(gpus) => {
+            nccl::launch(gpus, capacity, timeout(job), |comm| run.rank(Box::new(comm)))
+        }
+        Ranks::Process { place, gpu } => {
+            launched(job, *place, *gpu, output).and_then(|comm| Ok(vec![run.rank(comm)?]))
+        }
+    };
+    let ranks = ranks.inspect_err(|error| run.clean_up(error))?;
+    let mut ranks = ranks.into_iter().flatten().next().unwrap_or_default();
     for (rank, number) in ranks.iter_mut().zip(0..) {
         let at = job.mesh().coordinate(number, Axis::Pipeline);
         rank.in_flight_expected = report.in_flight_peak[at as usize];
@@ -121,14 +134,38 @@ fn begin(
     Ok(Summary { last, ranks, stopped })
 }
 
+/// How long ranks on GPUs of their own wait for each other.
+fn timeout(job: &Job) -> Duration {
+    Duration::from_secs(job.config.parallel.timeout.into())
+}
+
+/// The communicator of this process, one of those that a launcher started: they meet in the run's folder,
+/// or where `NCCL_COMM_ID` says.
+fn launched(
+    job: &Job,
+    place: Place,
+    gpu: u32,
+    output: Option<&Output>,
+) -> Result<Box<dyn Communicator>> {
+    let rendezvous = match output {
+        Some(output) if std::env::var_os("NCCL_COMM_ID").is_none() => {
+            Rendezvous::Folder(output.run.rendezvous())
+        }
+        _ => Rendezvous::Bootstrap,
+    };
+    let context = Context::of(gpu).map_err(TensorError::from)?;
+    let group = NcclGroup::all(context, (place.rank, place.size), &rendezvous, timeout(job))?;
+    Ok(Box::new(NcclComm::new(group, job.schedule.channel_capacity())?))
+}
+
 /// Dense bf16 peak of a Hopper GPU, H100, H200 or H800 (NVIDIA's data sheets): what MFU is a share of, in f32
 /// too, as everywhere.
 const HOPPER_FLOPS: f64 = 989.4e12;
 
 /// The floating-point operations per second that what computes reaches at most.
 fn peak_flops(job: &Job) -> f64 {
-    if let Device::Cuda(_) = job.device {
-        return HOPPER_FLOPS;
+    if job.ranks.gpus() > 0 {
+        return HOPPER_FLOPS * f64::from(job.ranks.gpus());
     }
     let threads = Threads::new(team::cores()).unwrap_or_default();
     let kind = if job.dtype == DType::BF16 { PeakKind::Bf16 } else { PeakKind::F32 };
@@ -145,8 +182,10 @@ struct Run<'a> {
     observer: &'a dyn Observer,
     origin: Instant,
     peak_flops: f64,
-    /// Rank 0's. There are none before a step is finished: a run that fails before leaves nothing.
+    /// Rank 0's. There are none before a step is finished.
     files: &'a Mutex<Option<Files>>,
+    /// Whether a step is finished: a run that fails before leaves nothing.
+    stepped: &'a AtomicBool,
 }
 
 /// What rank 0 writes as it goes.
@@ -156,16 +195,17 @@ struct Files {
 }
 
 impl Run<'_> {
-    fn rank(&self, comm: LocalComm) -> Result<RankSummary> {
+    /// Runs a rank; gives on rank 0 what all came to.
+    fn rank(&self, comm: Box<dyn Communicator>) -> Result<Option<Vec<RankSummary>>> {
         let job = self.job;
         let _team = team::enter(job.threads)?;
-        let streams = match job.device {
+        let streams = match job.ranks.device(comm.rank()) {
             Device::Cuda(ordinal) => Some(Streams::new(ordinal)?),
             Device::Cpu | Device::Meta => None,
         };
         let _streams = streams.as_ref().map(Streams::enter);
         let memory = self.memory(comm.rank(), streams.as_ref())?;
-        let mut rank = Rank::new(job, Box::new(comm), memory, self.origin)?;
+        let mut rank = Rank::new(job, comm, memory, self.origin)?;
         if let Some((step, path)) = &self.from {
             rank.resume(path, *step)?;
         }
@@ -185,6 +225,7 @@ impl Run<'_> {
             summary.add(&report);
             done = step;
             let reports = rank.gather(&report)?;
+            self.stepped.store(true, Ordering::Relaxed);
             if let Some(reports) = reports {
                 let seconds = begin.elapsed().as_secs_f64();
                 self.finish_step(combine(job, step, &outcome, &reports, seconds, self))?;
@@ -203,7 +244,9 @@ impl Run<'_> {
         if let Some(output) = self.output {
             save::run(&mut rank, job, &output.run)?;
         }
-        Ok(summary)
+        let all = rank.comm().gather(summary.to_bytes())?;
+        rank.finish()?;
+        Ok(all.map(|all| all.iter().map(|bytes| RankSummary::from_bytes(bytes)).collect()))
     }
 
     /// Steps that were finished when the run began.
@@ -261,9 +304,15 @@ impl Run<'_> {
     /// of a resumed run without a step, while those of the steps before stay, and those that explain why.
     fn clean_up(&self, error: &Error) {
         let Some(output) = self.output else { return };
-        checkpoint::discard_partial(&output.run.checkpoints());
-        if self.files.lock().is_none() && !error.asks_for_a_trace() {
-            for rank in 0..self.job.mesh().size() {
+        if self.job.ranks.leads() {
+            checkpoint::discard_partial(&output.run.checkpoints());
+        }
+        if !self.stepped.load(Ordering::Relaxed) && !error.asks_for_a_trace() {
+            let ranks = match self.job.ranks {
+                Ranks::Process { place, .. } => place.rank..place.rank + 1,
+                _ => 0..self.job.mesh().size(),
+            };
+            for rank in ranks {
                 let _ = std::fs::remove_file(output.run.memory_log(rank, self.done() + 1));
             }
         }

@@ -128,6 +128,14 @@ impl Rank {
         self.pipeline.comm()
     }
 
+    /// Ends the rank's communicators; every rank must.
+    ///
+    /// # Errors
+    /// Another rank failed.
+    pub fn finish(self) -> Result<()> {
+        Ok(self.pipeline.finish()?)
+    }
+
     /// Brings all ranks' reports to rank 0.
     pub(super) fn gather(&mut self, report: &Report) -> Result<Option<Vec<Report>>> {
         Ok(self

@@ -93,6 +93,32 @@ impl Report {
 }
 
 impl RankSummary {
+    /// Six numbers, as they are in memory.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [
+            self.in_flight_peak,
+            self.in_flight_expected,
+            self.active_peak,
+            self.activation_peak,
+            self.reserved_peak,
+            self.overflow_hits,
+        ];
+        bytemuck::cast_slice(&numbers).to_vec()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut numbers = bytes.chunks_exact(8).map(bytemuck::pod_read_unaligned::<u64>);
+        let mut next = || numbers.next().unwrap_or(0);
+        Self {
+            in_flight_peak: next(),
+            in_flight_expected: next(),
+            active_peak: next(),
+            activation_peak: next(),
+            reserved_peak: next(),
+            overflow_hits: next(),
+        }
+    }
+
     pub(super) fn add(&mut self, report: &Report) {
         let metrics = &report.metrics;
         self.in_flight_peak = self.in_flight_peak.max(metrics.in_flight_peak);

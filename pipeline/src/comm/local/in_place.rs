@@ -1,14 +1,17 @@
 //! Collectives on memory that stays where it is: each rank reads what it needs from the others'.
+//!
+//! This is the host's side; where all parts lie on a GPU, `on_device` does the same there.
 
 use super::window::Window;
 use super::world::Group;
-use crate::comm::{CommError, Reduction, pieces, share};
+use crate::comm::buffer::Parts;
+use crate::comm::{BytesMut, CommError, Reduction, pieces, share};
 
 /// Elements that are reduced at a time: they stay in the nearest cache.
 const BLOCK: usize = 2048;
 
 impl Reduction {
-    fn call(self) -> &'static str {
+    pub(super) fn call(self) -> &'static str {
         match self {
             Self::Sum => "a reduce-scatter (sum)",
             Self::Max => "a reduce-scatter (max)",
@@ -30,18 +33,37 @@ impl Reduction {
 }
 
 impl Group {
+    /// What `parts` are, of rank `rank` in a collective `call`.
+    fn place<'p>(
+        &self,
+        rank: u32,
+        call: &str,
+        parts: &'p mut [BytesMut<'_>],
+    ) -> Result<Parts<'p>, CommError> {
+        Parts::of(parts).ok_or_else(|| CommError::WrongPlace {
+            rank: self.member(rank),
+            call: call.to_owned(),
+            what: "some of it is the host's memory, some a GPU's".to_owned(),
+        })
+    }
+
     /// Reduces rank `rank`'s share of all ranks' `parts`, in rank order, into its own.
     pub(super) fn reduce_scatter(
         &self,
         rank: u32,
         op: Reduction,
-        parts: &mut [&mut [f32]],
+        parts: &mut [BytesMut<'_>],
     ) -> Result<(), CommError> {
         let size = self.size();
         if size == 1 {
             return Ok(());
         }
-        self.meet_in_place(rank, op.call(), Window::of_f32(parts), |windows| {
+        let mut parts = match self.place(rank, op.call(), parts)? {
+            Parts::Device(rooms) => return self.reduce_scatter_on_device(rank, op, &rooms),
+            Parts::Host(parts) => parts,
+        };
+        let window = Window::of_bytes(&mut parts, size_of::<f32>());
+        self.meet_in_place(rank, op.call(), window, |windows| {
             let own = &windows[rank as usize];
             let mut reduced = [0f32; BLOCK];
             for (part, piece) in pieces(own.lens(), share(own.len(), size, rank)) {
@@ -70,14 +92,18 @@ impl Group {
         &self,
         rank: u32,
         width: usize,
-        parts: &mut [&mut [u8]],
+        parts: &mut [BytesMut<'_>],
     ) -> Result<(), CommError> {
-        let size = self.size();
+        let (size, call) = (self.size(), "an all-gather");
         if size == 1 {
             return Ok(());
         }
-        let window = Window::of_bytes(parts, width);
-        self.meet_in_place(rank, "an all-gather", window, |windows| {
+        let mut parts = match self.place(rank, call, parts)? {
+            Parts::Device(rooms) => return self.all_gather_on_device(rank, width, &rooms),
+            Parts::Host(parts) => parts,
+        };
+        let window = Window::of_bytes(&mut parts, width);
+        self.meet_in_place(rank, call, window, |windows| {
             let own = &windows[rank as usize];
             for (from, window) in (0..size).zip(windows).filter(|(from, _)| *from != rank) {
                 for (part, piece) in pieces(own.lens(), share(own.len(), size, from)) {
@@ -91,19 +117,23 @@ impl Group {
         })
     }
 
-    /// Copies all ranks' shares of `values` into rank `root`'s.
+    /// Copies all ranks' shares of `values`, f32 numbers in one part, into rank `root`'s.
     pub(super) fn collect(
         &self,
         rank: u32,
         root: u32,
-        values: &mut [f32],
+        values: &mut [BytesMut<'_>],
     ) -> Result<(), CommError> {
-        let size = self.size();
+        let (size, call) = (self.size(), "a reduce");
         if size == 1 {
             return Ok(());
         }
-        let window = Window::of_f32(&mut [values]);
-        self.meet_in_place(rank, "a reduce", window, |windows| {
+        let mut values = match self.place(rank, call, values)? {
+            Parts::Device(rooms) => return self.collect_on_device(rank, root, &rooms),
+            Parts::Host(parts) => parts,
+        };
+        let window = Window::of_bytes(&mut values, size_of::<f32>());
+        self.meet_in_place(rank, call, window, |windows| {
             let own = &windows[rank as usize];
             let others = (0..size).zip(windows).filter(|(from, _)| rank == root && *from != root);
             for (from, window) in others {
@@ -122,13 +152,19 @@ impl Group {
         &self,
         rank: u32,
         root: u32,
-        bytes: &mut [u8],
+        bytes: BytesMut<'_>,
     ) -> Result<(), CommError> {
+        let call = "a broadcast";
         if self.size() == 1 {
             return Ok(());
         }
-        let window = Window::of_bytes(&mut [bytes], 1);
-        self.meet_in_place(rank, "a broadcast", window, |windows| {
+        let bytes = &mut [bytes];
+        let mut bytes = match self.place(rank, call, bytes)? {
+            Parts::Device(rooms) => return self.broadcast_on_device(rank, root, &rooms),
+            Parts::Host(parts) => parts,
+        };
+        let window = Window::of_bytes(&mut bytes, 1);
+        self.meet_in_place(rank, call, window, |windows| {
             if rank == root {
                 return;
             }

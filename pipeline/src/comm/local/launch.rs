@@ -1,12 +1,25 @@
 //! Running a group: a thread per rank, and one outcome.
 
-use std::any::Any;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::sync::Arc;
 
 use super::LocalComm;
-use crate::comm::CommError;
+use super::world::World;
+use crate::comm::{CommError, threads};
+
+impl threads::Told for Arc<World> {
+    fn left(&self, rank: u32) {
+        self.leave(rank);
+    }
+
+    fn failed(&self, rank: u32, reason: String) {
+        self.fail(rank, reason);
+    }
+
+    fn first(&self) -> Option<u32> {
+        World::failed(self)
+    }
+}
 
 /// Runs `body` on `size` threads, one per rank, and gives what each returned, by rank.
 ///
@@ -27,54 +40,5 @@ where
     let comms = LocalComm::group(size, capacity);
     let Some(comm) = comms.first() else { return Ok(Vec::new()) };
     let world = comm.group.world().clone();
-    let run = |comm: LocalComm| {
-        let rank = comm.rank;
-        let told = || body(comm).map_err(|error| (error.to_string(), error));
-        let outcome = catch_unwind(AssertUnwindSafe(told)).unwrap_or_else(|panic| {
-            let reason = format!("it panicked: {}", message(&*panic));
-            let error = CommError::PeerFailed { rank, reason: reason.clone() };
-            Err((reason, error.into()))
-        });
-        match outcome {
-            Ok(result) => {
-                world.leave(rank);
-                Ok(result)
-            }
-            Err((reason, error)) => {
-                world.fail(rank, reason);
-                Err(error)
-            }
-        }
-    };
-    let mut results: Vec<Result<T, E>> = thread::scope(|scope| {
-        let run = &run;
-        let start = |comm: LocalComm| {
-            let rank = comm.rank;
-            let thread = thread::Builder::new().name(format!("rank-{rank}"));
-            thread.spawn_scoped(scope, move || run(comm)).map_err(|error| {
-                world.fail(rank, error.to_string());
-                CommError::Spawn { rank, reason: error.to_string() }
-            })
-        };
-        // All are started before any is waited for.
-        let threads: Vec<_> = comms.into_iter().map(start).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread?.join().unwrap_or_else(|p| resume_unwind(p)))
-            .collect()
-    });
-    if let Some(rank) = world.failed()
-        && let Err(error) = results.swap_remove(rank as usize)
-    {
-        return Err(error);
-    }
-    results.into_iter().collect()
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "no message",
-    }
+    threads::run(comms, &world, body)
 }

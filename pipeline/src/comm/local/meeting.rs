@@ -1,6 +1,11 @@
 //! Collectives: the ranks of a group come with their parts, and when all are there they leave with
 //! what they need. The next one begins when all have left.
 
+use std::sync::Arc;
+
+use slimpipe_kernels::cuda::PooledEvent;
+
+use super::on_device::DeviceWindow;
 use super::window::Window;
 use super::world::{Group, State};
 use crate::comm::CommError;
@@ -15,6 +20,10 @@ pub(super) enum Part {
     Split(u32, u32),
     /// Memory that others may read, and what for.
     Window(&'static str, Window),
+    /// Memory of a GPU that others may read in the order of streams, and what for.
+    Device(&'static str, DeviceWindow),
+    /// That a rank is done with a collective in the order of its stream.
+    Done(Arc<PooledEvent>),
 }
 
 impl Part {
@@ -26,6 +35,10 @@ impl Part {
             (Self::Window(call, own), Self::Window(other_call, other)) => {
                 call == other_call && own.has_shape_of(other)
             }
+            (Self::Device(call, own), Self::Device(other_call, other)) => {
+                call == other_call && own.has_shape_of(other)
+            }
+            (Self::Done(_), Self::Done(_)) => true,
             _ => false,
         }
     }
@@ -37,6 +50,8 @@ impl Part {
             Self::Bytes(_) => "a gather".to_owned(),
             Self::Split(..) => "a split".to_owned(),
             Self::Window(call, window) => format!("{call} of {}", window.describe()),
+            Self::Device(call, window) => format!("{call} of {}", window.describe()),
+            Self::Done(_) => "the end of a collective on a GPU".to_owned(),
         }
     }
 }

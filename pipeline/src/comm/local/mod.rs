@@ -8,6 +8,7 @@
 mod in_place;
 mod launch;
 mod meeting;
+mod on_device;
 mod window;
 mod world;
 
@@ -137,12 +138,12 @@ impl Communicator for LocalComm {
     fn reduce_scatter_f32(
         &mut self,
         op: Reduction,
-        parts: &mut [&mut [f32]],
+        parts: &mut [BytesMut<'_>],
     ) -> Result<(), CommError> {
         self.group.reduce_scatter(self.rank, op, parts)
     }
 
-    fn all_gather(&mut self, width: usize, parts: &mut [&mut [u8]]) -> Result<(), CommError> {
+    fn all_gather(&mut self, width: usize, parts: &mut [BytesMut<'_>]) -> Result<(), CommError> {
         self.group.all_gather(self.rank, width, parts)
     }
 
@@ -150,14 +151,15 @@ impl Communicator for LocalComm {
         &mut self,
         root: u32,
         op: Reduction,
-        values: &mut [f32],
+        values: BytesMut<'_>,
     ) -> Result<(), CommError> {
         self.check_root(root)?;
-        self.group.reduce_scatter(self.rank, op, &mut [&mut *values])?;
+        let values = &mut [values];
+        self.group.reduce_scatter(self.rank, op, values)?;
         self.group.collect(self.rank, root, values)
     }
 
-    fn broadcast(&mut self, root: u32, bytes: &mut [u8]) -> Result<(), CommError> {
+    fn broadcast(&mut self, root: u32, bytes: BytesMut<'_>) -> Result<(), CommError> {
         self.check_root(root)?;
         self.group.broadcast(self.rank, root, bytes)
     }

@@ -28,12 +28,6 @@ impl Window {
         Self { parts: parts.iter_mut().map(part).collect(), width }
     }
 
-    /// Of f32 elements.
-    pub(super) fn of_f32(parts: &mut [&mut [f32]]) -> Self {
-        let part = |part: &mut &mut [f32]| (part.as_mut_ptr().cast(), part.len());
-        Self { parts: parts.iter_mut().map(part).collect(), width: size_of::<f32>() }
-    }
-
     /// Elements of each slice.
     pub(super) fn lens(&self) -> impl Iterator<Item = usize> {
         self.parts.iter().map(|(_, len)| *len)

@@ -8,15 +8,28 @@
 //! | module | owns |
 //! |---|---|
 //! | [`library`] | the library's functions, loaded when first needed |
-//! | [`rendezvous`] | how ranks agree on the id of their communicator |
-//! | [`group`] | a communicator and what can be enqueued on it |
+//! | [`rendezvous`], `folder` | how ranks agree on the id of their communicator |
+//! | [`group`], [`calls`] | a communicator and what can be enqueued on it |
+//! | [`NcclComm`] | the executor's messages and collectives on such groups |
+//! | `channel` | messages one way between two ranks, with a group and a stream of their own |
+//! | `staging` | a buffer through which the host's bytes go |
 //! | `watchdog` | the thread that sees what fails |
 
+pub mod calls;
+mod channel;
+mod communicator;
+mod folder;
 pub mod group;
+mod launch;
 pub mod library;
 pub mod rendezvous;
+mod shared;
+mod staging;
 mod watchdog;
 
-pub use group::{NcclGroup, Reduce};
+pub use calls::{Calls, Reduce};
+pub use communicator::NcclComm;
+pub use group::NcclGroup;
+pub use launch::launch;
 pub use library::Library;
 pub use rendezvous::Rendezvous;

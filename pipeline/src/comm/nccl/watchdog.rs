@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::group::Shared;
+use super::shared::Shared;
 use crate::comm::CommError;
 
 /// How often it looks.
@@ -46,7 +46,14 @@ fn living() -> Vec<Arc<Shared>> {
 /// Ends all communicators of this process: what waits for them on a stream ends, and every later call
 /// gives `failure`.
 pub(super) fn fail_all(failure: &CommError) {
-    for group in living() {
-        group.fail(failure);
-    }
+    let groups = living();
+    // At once: aborting one waits for what was enqueued on it, which may be behind another's on a stream.
+    std::thread::scope(|scope| {
+        for group in &groups {
+            let abort = move || group.fail(failure);
+            if std::thread::Builder::new().spawn_scoped(scope, abort).is_err() {
+                group.fail(failure);
+            }
+        }
+    });
 }

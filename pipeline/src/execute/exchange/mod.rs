@@ -24,7 +24,7 @@ use slimpipe_runtime::{DType, Device, RawTensor};
 
 use self::serve::Foreign;
 use self::wire::Wire;
-use super::{Error, Result, Span, StageSpec};
+use super::{Error, Result, Span, StageSpec, routes};
 use crate::comm::Communicator;
 use crate::schedule::exchange::{LayerStep, Roles, unit_steps};
 use crate::schedule::{self, Part, Pass, Schedule, Unit};
@@ -84,7 +84,9 @@ pub(super) fn join(
     }
     check_exchange(schedule, layers, slice_len)?;
     let stages = schedule.placement().stages();
-    let wire = Wire::new(comm.split(0, comm.rank())?, device, origin);
+    let mut lanes = comm.split(0, comm.rank())?;
+    lanes.open(routes::of_attention(schedule))?;
+    let wire = Wire::new(lanes, device, origin);
     Ok(Some(Arc::new(Exchange::new(wire, comm.rank(), layers / stages as usize, slice_len))))
 }
 
@@ -205,6 +207,14 @@ impl Exchange {
     /// Another rank failed.
     pub(super) fn settle(&self) -> Result<()> {
         self.0.lock().wire.settle()
+    }
+
+    /// Ends the rank's part.
+    ///
+    /// # Errors
+    /// Another rank failed.
+    pub(super) fn end(&self) -> Result<()> {
+        self.0.lock().wire.end()
     }
 }
 

@@ -85,4 +85,9 @@ impl Wire {
     pub(super) fn settle(&mut self) -> Result<()> {
         Ok(self.comm.barrier()?)
     }
+
+    /// Ends the lanes.
+    pub(super) fn end(&mut self) -> Result<()> {
+        Ok(self.comm.finish()?)
+    }
 }

@@ -8,6 +8,7 @@ use slimpipe_runtime::{DType, Device, RawTensor};
 
 use super::Vocabulary;
 use crate::comm::Reduction;
+use crate::execute::payload::room;
 use crate::execute::{Result, Timeline, Work};
 use crate::schedule::Unit;
 
@@ -106,7 +107,7 @@ impl Vocabulary {
         let (rank, last, deal) = (self.comm.rank(), self.last, self.part.deal);
         let weight = self.part.head.value();
         let Scratch { x, labels, logits, low, dx, sums, totals, losses } = scratch;
-        let x_bytes = x.as_bytes_mut(OP)?;
+        let x_bytes = room(x)?;
         let comm = &mut self.comm;
         timeline.record(Work::VocabShare(unit), || comm.broadcast(last, x_bytes))?;
         let first = deal.tokens(rank).start;
@@ -116,7 +117,7 @@ impl Vocabulary {
             let sums_of = |own: &mut RawTensor| part_sums(&mut block, deal.total(), own);
             sums.with_rows(rank as usize * rows, rows, sums_of)
         })?;
-        let all = sums.as_bytes_mut(OP)?;
+        let all = room(sums)?;
         timeline
             .record(Work::VocabShare(unit), || comm.all_gather(size_of::<f32>(), &mut [all]))?;
         let loss = timeline.record(Work::VocabHead(unit), || -> Result<f64> {
@@ -127,7 +128,7 @@ impl Vocabulary {
             })?;
             Ok(losses.slice::<f32>(OP)?.iter().map(|&loss| f64::from(loss)).sum())
         })?;
-        let dx = dx.slice_mut::<f32>(OP)?;
+        let dx = room(dx)?;
         timeline.record(Work::VocabShare(unit), || comm.reduce_f32(last, Reduction::Sum, dx))?;
         Ok(loss)
     }

@@ -25,7 +25,7 @@ use slimpipe_runtime::{DType, Device, RawTensor};
 pub use deal::VocabularyDeal;
 use head::Scratch;
 
-use super::{Error, Result, Stage, StageSpec};
+use super::{Error, Result, Stage, StageSpec, routes};
 use crate::comm::Communicator;
 use crate::schedule::Schedule;
 
@@ -94,10 +94,12 @@ impl Vocabulary {
         let persistent = scope::place(Region::Persistent);
         let ids = RawTensor::empty(longest, DType::U32, Device::Cpu, "vocabulary_ids")?;
         drop(persistent);
+        let (mut comm, first) = (comm.split(0, comm.rank())?, placement.locate(0).0);
+        comm.open(routes::of_vocabulary(schedule.ranks(), first))?;
         Ok(Some(Self {
-            comm: comm.split(0, comm.rank())?,
+            comm,
             part,
-            first: placement.locate(0).0,
+            first,
             last: placement.locate(placement.stages() - 1).0,
             hidden,
             ids,
@@ -109,6 +111,11 @@ impl Vocabulary {
     /// Waits until all messages of a step were read, and frees this rank's.
     pub(super) fn settle(&mut self) -> Result<()> {
         Ok(self.comm.barrier()?)
+    }
+
+    /// Ends the rank's side.
+    pub(super) fn end(&mut self) -> Result<()> {
+        Ok(self.comm.finish()?)
     }
 
     /// Whether this rank runs the last stage, whose loss is that of the model.

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Scene, set};
-use crate::trace::check_peaks;
+use crate::support::Scene;
 
 /// What `doctor` says after `name`.
 fn doctor(scene: &Scene, name: &str, furnish: impl FnOnce(&mut Command)) -> String {
@@ -167,92 +166,4 @@ fn kernels_cannot_be_built_without_a_compiler() {
     let told = String::from_utf8(out.stderr).unwrap();
     assert!(told.starts_with("error: NVRTC, which compiles the kernels, was not found"), "{told}");
     assert!(told.contains("pip install nvidia-cuda-nvrtc"), "{told}");
-}
-
-/// Whether there are kernels to be had here; tells if not.
-fn has_kernels() -> bool {
-    let found = slimpipe::kernels::cuda::compile::available();
-    found.inspect_err(|why| eprintln!("skipped: {why}")).is_ok()
-}
-
-/// Trains on the mock driver.
-fn train_on_gpu(scene: &Scene, run: &str, settings: &str) {
-    let settings = format!("{settings} train.device=cuda");
-    let words = format!("train --config tiny.toml --out {run} {}", set(&settings));
-    let mut command = scene.command(&words);
-    slimpipe_mock::preload(&mut command).env("SLIMPIPE_KERNEL_IMAGE", "ptx");
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{settings}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-fn training_on_a_gpu_gives_the_losses_and_gradients_of_the_cpu() {
-    if !has_kernels() {
-        return;
-    }
-    let scene = Scene::new();
-    for (number, (settings, within)) in [
-        ("parallel.pipeline=2", 1e-6),
-        ("parallel.pipeline=4 model.tie_word_embeddings=true", 1e-6),
-        ("parallel.exchange=balanced train.seq_len=64", 1e-6),
-        ("memory.recompute=full memory.offload=0.5", 1e-6),
-        ("parallel.schedule=zb-h1 parallel.slices=1 train.microbatches=4", 1e-6),
-        ("train.dtype=bf16", 2e-3),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let settings = format!("{settings} parallel.vocabulary=false train.steps=2");
-        let (cpu, gpu) = (format!("cpu-{number}"), format!("gpu-{number}"));
-        scene.train(&cpu, &settings);
-        train_on_gpu(&scene, &gpu, &settings);
-        for (found, expected) in scene.metrics(&gpu).iter().zip(scene.metrics(&cpu)) {
-            for (found, expected) in
-                [(found.loss, expected.loss), (found.grad_norm, expected.grad_norm)]
-            {
-                let off = (found / expected - 1.0).abs();
-                assert!(off < within, "{settings}: {found} for {expected}");
-            }
-        }
-    }
-}
-
-#[test]
-fn the_memory_logs_of_a_run_on_a_gpu_have_the_peaks_that_its_allocators_counted() {
-    if !has_kernels() {
-        return;
-    }
-    let scene = Scene::new();
-    train_on_gpu(&scene, "run", "parallel.vocabulary=false memory.offload=0.5 train.steps=2");
-    check_peaks(&scene, "run");
-    let text = scene.succeed("trace summary run");
-    for expected in [
-        "slots",
-        "kv gradients",
-        "mb0/slice",
-        "adam m model.embed_tokens.weight",
-        "train/src/model/block.rs:",
-    ] {
-        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
-    }
-    scene.succeed("trace view run --out page.html");
-    scene.succeed("trace export run --to memory-viz --out snapshot.pickle");
-}
-
-#[test]
-fn what_cannot_run_on_a_gpu_yet_is_refused_before_it_begins() {
-    let scene = Scene::new();
-    scene.refuse_settings("train.device=tpu", &["setting `train.device`", "cuda:NUMBER"]);
-    for (settings, expected) in [
-        ("parallel.data=2", "parallel.data to 1"),
-        ("parallel.vocabulary=true", "parallel.vocabulary to false"),
-    ] {
-        let settings = format!("train.device=cuda {settings}");
-        let words = format!("train --config tiny.toml --out new/run {}", set(&settings));
-        let mut command = scene.command(&words);
-        let output = slimpipe_mock::preload(&mut command).output().unwrap();
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{err}");
-        assert!(err.contains("cannot run on a GPU yet") && err.contains(expected), "{err}");
-    }
 }
