@@ -48,8 +48,19 @@ fn end_with_the_reader() {
 #[cfg(not(unix))]
 fn end_with_the_reader() {}
 
+/// Lets the driver give streams as many queues as it has, unless somebody has chosen: with fewer, streams that
+/// share one wait for each other, and one that waits for another rank would hold up what that rank waits for.
+fn let_streams_run_side_by_side() {
+    const CONNECTIONS: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
+    if std::env::var_os(CONNECTIONS).is_none() {
+        // SAFETY: nothing else runs yet that could read the environment meanwhile.
+        unsafe { std::env::set_var(CONNECTIONS, "32") };
+    }
+}
+
 fn main() -> ExitCode {
     end_with_the_reader();
+    let_streams_run_side_by_side();
     let command = Command::parse();
     let result = match command.what {
         What::Train(args) => cli::train::run(args),

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slimpipe_autograd::Parameter;
-use slimpipe_runtime::{DType, Device};
+use slimpipe_kernels::cuda::{self, Event};
+use slimpipe_runtime::stream::{self, Streams};
+use slimpipe_runtime::{DType, Device, RawTensor};
 
-use super::payload::room;
+use super::payload::{room, room_in};
 use super::stream::Stream;
 use super::{Result, Stage, StageSpec, Timeline, VocabularyPart, Work};
 use crate::comm::{BytesMut, Communicator, Reduction, pieces, share};
@@ -41,19 +43,38 @@ impl Bucket {
         Self { weights, parameters, owned, dtype }
     }
 
-    fn reduce(&self, comm: &mut dyn Communicator) -> Result<()> {
+    fn reduce(&self, comm: &mut dyn Communicator, streams: Option<&Streams>) -> Result<()> {
         let mut gradients: Vec<_> = self.parameters.iter().map(Parameter::grad).collect();
         let gradients = gradients.iter_mut().filter_map(|gradient| gradient.get_mut());
-        let mut parts: Vec<BytesMut<'_>> = gradients.map(room).collect::<Result<_, _>>()?;
+        let part = |gradient| beside(gradient, streams);
+        let mut parts: Vec<BytesMut<'_>> = gradients.map(part).collect::<Result<_, _>>()?;
         Ok(comm.reduce_scatter_f32(Reduction::Sum, &mut parts)?)
     }
 
-    fn gather(&self, comm: &mut dyn Communicator) -> Result<()> {
+    fn gather(&self, comm: &mut dyn Communicator, streams: Option<&Streams>) -> Result<()> {
         let mut values: Vec<_> = self.parameters.iter().map(Parameter::value_mut).collect();
-        let values = values.iter_mut().map(|value| room(value));
+        let values = values.iter_mut().map(|value| beside(value, streams));
         let mut parts: Vec<BytesMut<'_>> = values.collect::<Result<_, _>>()?;
         Ok(comm.all_gather(self.dtype.size(), &mut parts)?)
     }
+}
+
+/// A tensor as others reduce or fill it beside the program: on a GPU in the order of the communication stream.
+fn beside<'a>(tensor: &'a mut RawTensor, streams: Option<&Streams>) -> Result<BytesMut<'a>> {
+    Ok(match streams {
+        Some(streams) => room_in(tensor, streams.communication())?,
+        None => room(tensor)?,
+    })
+}
+
+/// Has `after` wait for what `before` was given so far.
+fn follow(before: &cuda::Stream, after: &cuda::Stream) -> Result<()> {
+    let mark = || {
+        let mark = Event::pooled(before.context())?;
+        before.record(&mark)?;
+        after.wait(&mark)
+    };
+    Ok(mark().map_err(slimpipe_runtime::Error::from)?)
 }
 
 /// The data ranks that run a rank's program.
@@ -61,6 +82,8 @@ pub(super) struct DataRanks {
     comm: Box<dyn Communicator>,
     stream: Stream,
     buckets: Vec<Arc<Bucket>>,
+    /// The rank's streams, on a GPU.
+    streams: Option<Streams>,
 }
 
 impl DataRanks {
@@ -98,8 +121,12 @@ impl DataRanks {
             Arc::new(Bucket::new(weights, parameters, dtype, size, at))
         };
         let buckets = groups.into_iter().map(bucket).collect();
-        let stream = Stream::new(comm.split(0, at)?, rank, device, origin)?;
-        Ok(Self { comm, stream, buckets })
+        let stream = Stream::new(comm.split(0, at)?, rank, origin)?;
+        let streams = match device {
+            Device::Cuda(ordinal) => Some(stream::current(ordinal)?),
+            Device::Cpu | Device::Meta => None,
+        };
+        Ok(Self { comm, stream, buckets, streams })
     }
 
     /// The part of `parameter` that this rank updates.
@@ -123,27 +150,42 @@ impl DataRanks {
         for bucket in self.buckets.iter().filter(|bucket| bucket.weights == weights) {
             // What this rank's microbatches did not need, others' may have.
             bucket.parameters.iter().try_for_each(Parameter::complete_grad)?;
-            let bucket = bucket.clone();
-            self.stream.run(Work::ReduceGradients(weights), move |comm| bucket.reduce(comm));
+            self.begin_beside()?;
+            let (bucket, streams) = (bucket.clone(), self.streams.clone());
+            let reduce = move |comm: &mut dyn Communicator| bucket.reduce(comm, streams.as_ref());
+            self.stream.run(Work::ReduceGradients(weights), reduce);
         }
         Ok(())
     }
 
-    /// Waits for all that was begun.
+    /// Has what is begun next wait for what the rank has computed.
+    fn begin_beside(&self) -> Result<()> {
+        match &self.streams {
+            Some(streams) => follow(streams.compute(), streams.communication()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for all that was begun; on a GPU computation does.
     pub(super) fn wait(&mut self, timeline: &mut Timeline) -> Result<()> {
         if self.stream.is_idle() {
             return Ok(());
         }
         let spans = timeline.record(Work::AwaitData, || self.stream.wait())?;
         timeline.extend_beside(spans);
-        Ok(())
+        match &self.streams {
+            Some(streams) => follow(streams.communication(), streams.compute()),
+            None => Ok(()),
+        }
     }
 
     /// Gives every rank the weights that the others have updated.
     pub(super) fn gather(&mut self, timeline: &mut Timeline) -> Result<()> {
+        self.begin_beside()?;
         for bucket in &self.buckets {
             let (work, bucket) = (Work::GatherWeights(bucket.weights), bucket.clone());
-            self.stream.run(work, move |comm| bucket.gather(comm));
+            let streams = self.streams.clone();
+            self.stream.run(work, move |comm| bucket.gather(comm, streams.as_ref()));
         }
         self.wait(timeline)
     }

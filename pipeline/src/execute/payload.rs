@@ -53,11 +53,13 @@ impl Payload for TensorPayload {
 /// The room that a contiguous, unshared tensor is for a message.
 pub(crate) fn room(into: &mut RawTensor) -> Result<BytesMut<'_>> {
     match into.device() {
-        Device::Cuda(ordinal) => {
-            let (at, len) = (into.device_ptr_mut("receive")?, into.bytes());
-            let stream = stream::current(ordinal)?.compute().clone();
-            Ok(BytesMut::Device(DeviceRoom { at, len, stream }))
-        }
+        Device::Cuda(ordinal) => room_in(into, stream::current(ordinal)?.compute()),
         Device::Cpu | Device::Meta => Ok(into.as_bytes_mut("receive")?.into()),
     }
+}
+
+/// The same of a tensor on a GPU, used in the order of `stream`.
+pub(crate) fn room_in<'a>(into: &mut RawTensor, stream: &Stream) -> Result<BytesMut<'a>> {
+    let (at, len) = (into.device_ptr_mut("receive")?, into.bytes());
+    Ok(BytesMut::Device(DeviceRoom { at, len, stream: stream.clone() }))
 }

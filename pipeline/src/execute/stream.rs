@@ -1,13 +1,10 @@
-//! Communication that goes on beside the program, in order: on the CPU a thread with a communicator
-//! of its own, where a GPU has a stream.
+//! Communication that goes on beside the program, in order, on a thread with a communicator of its own; on
+//! a GPU the thread only enqueues it on the rank's communication stream.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
-
-use slimpipe_runtime::Device;
-use slimpipe_runtime::stream::{self, Streams};
 
 use super::{Result, Span, Work};
 use crate::comm::{CommError, Communicator};
@@ -24,25 +21,18 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// A stream that speaks through `comm`, of rank `rank` of all, about what lies on `device`; `origin` is
-    /// the zero of timelines.
+    /// A stream that speaks through `comm`, of rank `rank` of all; `origin` is the zero of timelines.
     ///
     /// # Errors
     /// There can be no more threads.
     pub(super) fn new(
         mut comm: Box<dyn Communicator>,
         rank: u32,
-        device: Device,
         origin: Instant,
-    ) -> Result<Self> {
-        let streams = match device {
-            Device::Cuda(ordinal) => Some(stream::current(ordinal)?),
-            Device::Cpu | Device::Meta => None,
-        };
+    ) -> Result<Self, CommError> {
         let (jobs, queue) = channel::<(Work, Job)>();
         let (finished, done) = channel();
         let run = move || {
-            let _streams = streams.as_ref().map(Streams::enter);
             for (work, job) in queue {
                 let start = origin.elapsed();
                 let result = job(&mut *comm);
