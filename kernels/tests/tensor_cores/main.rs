@@ -7,6 +7,7 @@ mod cublaslt;
 mod figures;
 mod gemm;
 mod gpu;
+mod machine_code;
 mod mlp_swiglu;
 mod mutations;
 #[path = "../shared/planted.rs"]
