@@ -4,24 +4,20 @@ mod host;
 mod rank;
 mod report;
 mod save;
+mod start;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use slimpipe_allocator::offload::FileMemory;
 use slimpipe_allocator::{Bytes, Memory};
-use slimpipe_kernels::cpu::peak::{PeakKind, peak_gflops};
-use slimpipe_kernels::cpu::threads::Threads;
-use slimpipe_kernels::cuda::Context;
-use slimpipe_pipeline::comm::environment::Place;
-use slimpipe_pipeline::comm::nccl::{NcclComm, NcclGroup, Rendezvous};
 use slimpipe_pipeline::comm::{Axis, Communicator, local, nccl};
 use slimpipe_pipeline::schedule::{dump, verify};
 use slimpipe_runtime::cuda::PinnedMemory;
 use slimpipe_runtime::stream::Streams;
-use slimpipe_runtime::{DType, Device, Error as TensorError, team};
+use slimpipe_runtime::{Device, team};
 
 pub use rank::Rank;
 pub use report::{RankSummary, Summary};
@@ -35,6 +31,7 @@ use crate::run::RunDir;
 use crate::{Error, Result, checkpoint};
 use host::check_host;
 use report::{Report, combine};
+use start::{launched, peak_flops, timeout};
 
 /// Who watches a run. Called on rank 0's thread.
 pub trait Observer: Sync {
@@ -132,44 +129,6 @@ fn begin(
     let last = files.lock().as_ref().and_then(|files| files.last.clone());
     let stopped = last.as_ref().is_some_and(|last| last.step < job.config.train.steps);
     Ok(Summary { last, ranks, stopped })
-}
-
-/// How long ranks on GPUs of their own wait for each other.
-fn timeout(job: &Job) -> Duration {
-    Duration::from_secs(job.config.parallel.timeout.into())
-}
-
-/// The communicator of this process, one of those that a launcher started: they meet in the run's folder,
-/// or where `NCCL_COMM_ID` says.
-fn launched(
-    job: &Job,
-    place: Place,
-    gpu: u32,
-    output: Option<&Output>,
-) -> Result<Box<dyn Communicator>> {
-    let rendezvous = match output {
-        Some(output) if std::env::var_os("NCCL_COMM_ID").is_none() => {
-            Rendezvous::Folder(output.run.rendezvous())
-        }
-        _ => Rendezvous::Bootstrap,
-    };
-    let context = Context::of(gpu).map_err(TensorError::from)?;
-    let group = NcclGroup::all(context, (place.rank, place.size), &rendezvous, timeout(job))?;
-    Ok(Box::new(NcclComm::new(group, job.schedule.channel_capacity())?))
-}
-
-/// Dense bf16 peak of a Hopper GPU, H100, H200 or H800 (NVIDIA's data sheets): what MFU is a share of, in f32
-/// too, as everywhere.
-const HOPPER_FLOPS: f64 = 989.4e12;
-
-/// The floating-point operations per second that what computes reaches at most.
-fn peak_flops(job: &Job) -> f64 {
-    if job.ranks.gpus() > 0 {
-        return HOPPER_FLOPS * f64::from(job.ranks.gpus());
-    }
-    let threads = Threads::new(team::cores()).unwrap_or_default();
-    let kind = if job.dtype == DType::BF16 { PeakKind::Bf16 } else { PeakKind::F32 };
-    peak_gflops(&threads, kind) * 1e9
 }
 
 /// What all ranks share.

@@ -1,20 +1,23 @@
 //! The executor's communicator on NCCL.
 
+mod host;
+mod in_place;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use slimpipe_kernels::cuda::stream::Priority;
-use slimpipe_kernels::cuda::{CudaError, DevicePtr, Stream};
+use slimpipe_kernels::cuda::{CudaError, Stream};
 
+use self::in_place::how;
+use super::NcclGroup;
 use super::channel::{Channel, Outbox};
 use super::staging::Staging;
-use super::{Calls, NcclGroup, Reduce};
-use crate::comm::buffer::Parts;
 use crate::comm::route::rounds;
 use crate::comm::{
     Bytes, BytesMut, CommError, Communicator, DeviceBytes, DeviceRoom, Lane, Payload, Reduction,
-    Route, Tag, pieces, share,
+    Route, Tag,
 };
 
 /// One rank's end of a group of ranks on GPUs.
@@ -73,115 +76,11 @@ impl NcclComm {
         }
     }
 
-    /// Collects as many bytes of every rank, on all of them, by rank; waits for it.
-    fn all_bytes(&mut self, what: &str, own: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
-        let (rank, size) = (self.group.rank() as usize, self.group.size() as usize);
-        let mut all = vec![Vec::with_capacity(own.len()); size];
-        // Where nothing is said, one byte says that the rank is there.
-        let own = if own.is_empty() { &[0] } else { own };
-        for part in own.chunks(Staging::BYTES / size) {
-            let uploaded = self.staging.upload(&self.stream, rank * part.len(), part);
-            self.cuda(uploaded)?;
-            let (from, into) = (self.staging.at(rank * part.len()), self.staging.at(0));
-            self.group.together(what, &self.stream, |calls| {
-                // SAFETY: inside the buffer, which is used in the order of this stream alone.
-                unsafe { calls.all_gather(from, into, part.len()) }
-            })?;
-            let downloaded = self.staging.download(&self.stream, 0, size * part.len());
-            self.cuda(downloaded)?;
-            self.group.wait(&self.stream)?;
-            let found = self.staging.read(0, size * part.len()).chunks(part.len());
-            all.iter_mut().zip(found).for_each(|(all, found)| all.extend_from_slice(found));
-        }
-        Ok(all)
-    }
-
-    /// Sends bytes of the host; waits until they are received.
-    fn send_bytes(&mut self, to: u32, what: &str, bytes: &[u8]) -> Result<(), CommError> {
-        for part in bytes.chunks(Staging::BYTES) {
-            let uploaded = self.staging.upload(&self.stream, 0, part);
-            self.cuda(uploaded)?;
-            let from = self.staging.at(0);
-            self.group.together(what, &self.stream, |calls| {
-                // SAFETY: inside the buffer, which is used in the order of this stream alone.
-                unsafe { calls.send(from, part.len(), to) }
-            })?;
-            self.group.wait(&self.stream)?;
-        }
-        Ok(())
-    }
-
-    /// Receives bytes of the host; waits until they are there.
-    fn recv_bytes(&mut self, from: u32, what: &str, bytes: &mut [u8]) -> Result<(), CommError> {
-        for part in bytes.chunks_mut(Staging::BYTES) {
-            let into = self.staging.at(0);
-            self.group.together(what, &self.stream, |calls| {
-                // SAFETY: as in `send_bytes`.
-                unsafe { calls.recv(into, part.len(), from) }
-            })?;
-            let downloaded = self.staging.download(&self.stream, 0, part.len());
-            self.cuda(downloaded)?;
-            self.group.wait(&self.stream)?;
-            part.copy_from_slice(self.staging.read(0, part.len()));
-        }
-        Ok(())
-    }
-
     /// The stream of collectives waits until `bytes` are written and `room` is free.
     fn await_both(&self, bytes: &DeviceBytes<'_>, room: &DeviceRoom) -> Result<(), CommError> {
         let free = self.group.mark(&room.stream)?;
         self.cuda(self.stream.wait(bytes.ready))?;
         self.cuda(self.stream.wait(&free))
-    }
-
-    /// Runs `calls` on memory of a GPU, in the order of its streams: until they have passed it, nobody else
-    /// uses the memory.
-    fn in_place(
-        &mut self,
-        what: &str,
-        parts: &mut [BytesMut<'_>],
-        calls: impl FnOnce(&Calls<'_>, &[&DeviceRoom]) -> Result<(), CommError>,
-    ) -> Result<(), CommError> {
-        let Some(Parts::Device(rooms)) = Parts::of(parts) else {
-            let (rank, call) = (self.group.member(self.group.rank()), what.to_owned());
-            let what = "it is the host's memory, and NCCL takes a GPU's".to_owned();
-            return Err(CommError::WrongPlace { rank, call, what });
-        };
-        let mut streams: Vec<&Stream> = Vec::new();
-        for room in &rooms {
-            if !streams.iter().any(|known| known.is(&room.stream)) {
-                streams.push(&room.stream);
-            }
-        }
-        for stream in &streams {
-            let free = self.group.mark(stream)?;
-            self.cuda(self.stream.wait(&free))?;
-        }
-        let end = self.group.together(what, &self.stream, |group| calls(group, &rooms))?;
-        streams.iter().try_for_each(|stream| self.cuda(stream.wait(&end)))
-    }
-
-    /// As `in_place`, with a call for each piece of each rank's share of a flat space of elements of `width`
-    /// bytes: where it is, how many elements, and whose.
-    fn in_shares(
-        &mut self,
-        what: &str,
-        width: usize,
-        parts: &mut [BytesMut<'_>],
-        call: impl Fn(&Calls<'_>, (DevicePtr, usize), u32) -> Result<(), CommError>,
-    ) -> Result<(), CommError> {
-        let size = self.group.size();
-        self.in_place(what, parts, |calls, rooms| {
-            let lens: Vec<usize> = rooms.iter().map(|room| room.len / width).collect();
-            let total = lens.iter().sum();
-            for owner in 0..size {
-                for (part, range) in pieces(lens.iter().copied(), share(total, size, owner)) {
-                    let at = rooms[part].at.offset((range.start * width) as u64);
-                    call(calls, (at, range.len()), owner)?;
-                }
-            }
-            Ok(())
-        })
     }
 
     /// All that this rank sent is being received, for all ranks have come to the same place.
@@ -203,13 +102,6 @@ impl NcclComm {
 
     fn named(&self, verb: &str, tag: Tag, preposition: &str, peer: u32) -> String {
         format!("{verb} {tag} {preposition} rank {}", self.group.member(peer))
-    }
-}
-
-fn how(op: Reduction) -> Reduce {
-    match op {
-        Reduction::Sum => Reduce::SumF32,
-        Reduction::Max => Reduce::MaxF32,
     }
 }
 
