@@ -1,7 +1,7 @@
 //! The static gates: what they say of all kernels, and what they catch.
 
 use slimpipe_kernels::cuda::compile::gates::{log_violations, ptx_violations, resources};
-use slimpipe_kernels::cuda::compile::{Cache, ImageKind, Source, Variant, compile_all};
+use slimpipe_kernels::cuda::compile::{Cache, Image, ImageKind, Source, Variant, compile_all};
 use slimpipe_kernels::cuda::variants;
 
 use crate::compile::{compiler, toy};
@@ -19,15 +19,13 @@ fn violations(variant: &Variant) -> Option<Vec<String>> {
 #[test]
 fn every_variant_passes_the_static_gates() {
     let variants = variants();
-    let images = match compiler() {
-        Some(compiler) => {
-            let cache = Cache::of_user();
-            compile_all(&variants, ImageKind::Ptx, compiler, cache.as_ref()).unwrap()
-        }
-        None => variants.iter().map_while(stored).collect(),
-    };
-    assert!(!variants.is_empty());
-    assert_eq!(images.len(), variants.len(), "not all assembly is stored");
+    // That what is stored is what the compiler makes is another test's.
+    let kept: Option<Vec<Image>> = variants.iter().map(stored).collect();
+    let images = kept.unwrap_or_else(|| {
+        let compiler = compiler().expect("not all assembly is stored, and there is no compiler");
+        compile_all(&variants, ImageKind::Ptx, compiler, Cache::of_user().as_ref()).unwrap()
+    });
+    assert!(!images.is_empty());
     let mut wrong = Vec::new();
     for (variant, image) in variants.iter().zip(&images) {
         let ptx = std::str::from_utf8(&image.bytes).unwrap();
