@@ -181,7 +181,8 @@ mod tests {
                 }
             }
         }
-        called.retain(|name| name != "cu" && name != "culib");
+        // cuBLASLt is another library.
+        called.retain(|name| name != "cu" && name != "culib" && !name.starts_with("cublas"));
         let asked: BTreeSet<String> = FUNCTIONS.iter().map(|&name| name.to_owned()).collect();
         assert_eq!(called, asked);
         assert!(FUNCTIONS.is_sorted_by(|a, b| a < b));

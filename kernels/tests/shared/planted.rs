@@ -53,6 +53,8 @@ impl Mutant {
         let run = Command::new(std::env::current_exe().unwrap())
             .args([self.test, "--exact", "--test-threads=1"])
             .env(SOURCES, folder.path())
+            // The same cases each time: a race that some sizes show is caught always or never.
+            .env("PROPTEST_RNG_SEED", "5")
             .output()
             .unwrap();
         let said = [run.stdout, run.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());

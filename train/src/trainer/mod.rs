@@ -184,10 +184,13 @@ impl Run<'_> {
             summary.add(&report);
             done = step;
             let reports = rank.gather(&report)?;
-            self.stepped.store(true, Ordering::Relaxed);
             if let Some(reports) = reports {
                 let seconds = begin.elapsed().as_secs_f64();
                 self.finish_step(combine(job, step, &outcome, &reports, seconds, self))?;
+            }
+            // Where rank 0 is, a step is finished when it is on disk.
+            if rank.comm().rank() == 0 || !job.ranks.leads() {
+                self.stepped.store(true, Ordering::Relaxed);
             }
             let every = settings.checkpoint_every;
             let last = done == settings.steps || outcome.stop;
