@@ -1,4 +1,4 @@
-//! f32 on machines without AVX-512, through the `gemm` crate.
+//! f32 on machines without AVX-512, through the `gemm` crates: of the parts for each type only that for f32.
 
 use super::{Beta, MatRef};
 use crate::cpu::threads::{Shared, Threads};
@@ -26,7 +26,7 @@ pub(super) unsafe fn gemm(
         // SAFETY: the views were checked against their slices; these rows of C exist and belong to
         // this task alone; they are read only when accumulating.
         unsafe {
-            gemm::gemm(
+            gemm_f32::gemm::f32::get_gemm_fn()(
                 a.rows(),
                 columns.rows(),
                 a.cols(),
@@ -45,7 +45,7 @@ pub(super) unsafe fn gemm(
                 false,
                 false,
                 false,
-                gemm::Parallelism::None,
+                gemm_common::Parallelism::None,
             );
         }
     });
