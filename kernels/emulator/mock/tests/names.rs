@@ -5,11 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Cargo's folder for what it builds: the one above this program that has a cache tag.
+/// Cargo's folder for what it builds: this program is in its `release/deps`, or one like it.
 fn target() -> PathBuf {
     let program = env::current_exe().unwrap();
-    let tagged = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
-    program.ancestors().skip(1).filter(tagged).last().expect("cargo's target folder").to_owned()
+    program.ancestors().nth(3).expect("cargo's target folder").to_owned()
 }
 
 /// Whether a program that looks for the driver or NCCL could open a file of this name: a shared
