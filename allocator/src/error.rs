@@ -1,7 +1,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use crate::{Bytes, Owner, UnitId};
+use crate::{Bytes, Owner, Region, UnitId};
 
 /// What can go wrong with memory.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,8 @@ pub struct OutOfMemory {
     pub requested: Bytes,
     /// Live bytes.
     pub active: Bytes,
+    /// Of these, in each region that has some, most first.
+    pub regions: Vec<(Region, Bytes)>,
     /// Committed bytes.
     pub reserved: Bytes,
     /// The rank's budget, if it has one.
@@ -125,15 +127,15 @@ impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "out of memory on rank {}: {} asked for {} ({}); active {}, reserved {}, largest free block {}",
-            self.rank,
-            self.op,
-            self.requested,
-            self.cause,
-            self.active,
-            self.reserved,
-            self.largest_free
+            "out of memory on rank {}: {} asked for {} ({}); active {}",
+            self.rank, self.op, self.requested, self.cause, self.active,
         )?;
+        for (index, (region, bytes)) in self.regions.iter().enumerate() {
+            write!(f, "{}{region} {bytes}", if index == 0 { " (" } else { ", " })?;
+        }
+        let close = if self.regions.is_empty() { "" } else { ")" };
+        let Self { reserved, largest_free, .. } = self;
+        write!(f, "{close}, reserved {reserved}, largest free block {largest_free}")?;
         match self.limit {
             Some(limit) => write!(f, ", limit {limit} (memory.limit)")?,
             None => write!(f, ", no limit set")?,

@@ -54,7 +54,8 @@ fn a_limit_too_small_for_the_activations_alone_is_refused_in_the_first_step() {
     let expected = [
         "out of memory on rank",
         "(memory.limit)",
-        "(slots, ",
+        " (slots ",
+        ", persistent ",
         "mb0/slice0/chunk0",
         "train.seq_len",
     ];

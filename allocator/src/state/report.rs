@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Request, State};
 use crate::adaptor::{Block, Event};
-use crate::{AllocError, Bytes, MemoryStats, OutOfMemory, Owner};
+use crate::{AllocError, Bytes, MemoryStats, OutOfMemory, Owner, Region};
 
 /// How many owners an out-of-memory report names.
 const OWNERS: usize = 5;
@@ -31,12 +31,21 @@ impl State {
             op,
             requested: Bytes(requested),
             active: Bytes(self.stats.total.active.current),
+            regions: self.regions_held(),
             reserved: Bytes(self.stats.total.reserved.current),
             limit: self.limit().map(Bytes),
             largest_free: Bytes(self.regions.largest_free()),
             cause,
             owners: self.owners(OWNERS),
         }))
+    }
+
+    /// Live bytes of each region that has some, most first.
+    fn regions_held(&self) -> Vec<(Region, Bytes)> {
+        let held = |region| (region, Bytes(self.stats.region(region).active.current));
+        let mut held: Vec<_> = Region::ALL.map(held).into_iter().filter(|(_, b)| b.0 > 0).collect();
+        held.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        held
     }
 
     /// Who holds most live bytes, largest first: equal (unit, layer, op, region) count together.

@@ -30,7 +30,8 @@ pub fn out_of_memory_says_who_holds_what_and_leaves_everything_usable(rig: &Rig)
     let reserved = Bytes(before.total.reserved.current);
     let expected = format!(
         "out of memory on rank 3: logits asked for 100.0 KiB (100.0 KiB more would exceed the limit); \
-         active 168.6 KiB, reserved {reserved}, largest free block 1.0 KiB, limit 256.0 KiB \
+         active 168.6 KiB (persistent 166.2 KiB, slots 1.6 KiB, kv 768 B), reserved {reserved}, \
+         largest free block 1.0 KiB, limit 256.0 KiB \
          (memory.limit); the largest owners are\n    \
          58.6 KiB  rank 3, embeddings (persistent, 1 block)\n    \
          58.6 KiB  rank 3, head (persistent, 1 block)\n    \

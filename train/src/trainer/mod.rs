@@ -7,7 +7,6 @@ mod save;
 mod start;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -74,14 +73,14 @@ pub fn train(
     output: Option<&Output>,
     observer: &dyn Observer,
 ) -> Result<Summary> {
-    let (files, stepped) = (Mutex::new(None), AtomicBool::new(false));
-    let result = begin(job, tokens, output, observer, (&files, &stepped));
+    let files = Mutex::new(None);
+    let result = begin(job, tokens, output, observer, &files);
     let Some(output) = output else { return result };
     result.map_err(|error| {
         // All ranks of this process have ended, and their memories with them: the logs are complete.
         let logs = output.run.memory_events();
         let explains = job.config.memory.trace && error.asks_for_a_trace() && logs.is_dir();
-        if !output.resume && !stepped.into_inner() && job.ranks.leads() {
+        if !output.resume && files.into_inner().is_none() && job.ranks.leads() {
             output.run.discard(explains);
         }
         if explains { Error::Traced { source: Box::new(error), logs } } else { error }
@@ -94,7 +93,7 @@ fn begin(
     tokens: &Tokens,
     output: Option<&Output>,
     observer: &dyn Observer,
-    (files, stepped): (&Mutex<Option<Files>>, &AtomicBool),
+    files: &Mutex<Option<Files>>,
 ) -> Result<Summary> {
     tokens.check_context(job.config.train.seq_len, "train.seq_len")?;
     tokens.check_model(job.model.vocab_size).map_err(|error| error.about("model.vocab_size"))?;
@@ -109,7 +108,7 @@ fn begin(
         from = Some((step, path));
     }
     let (origin, peak_flops) = (Instant::now(), peak_flops(job));
-    let run = Run { job, tokens, output, from, observer, origin, peak_flops, files, stepped };
+    let run = Run { job, tokens, output, from, observer, origin, peak_flops, files };
     let size = job.mesh().size();
     let ranks = match &job.ranks {
         Ranks::Threads(_) => local::launch(size, capacity, |comm| run.rank(Box::new(comm))),
@@ -141,13 +140,12 @@ struct Run<'a> {
     observer: &'a dyn Observer,
     origin: Instant,
     peak_flops: f64,
-    /// Rank 0's. There are none before a step is finished.
+    /// There are none before a step is finished, on disk where rank 0 is: a run that fails before leaves nothing.
     files: &'a Mutex<Option<Files>>,
-    /// Whether a step is finished: a run that fails before leaves nothing.
-    stepped: &'a AtomicBool,
 }
 
-/// What rank 0 writes as it goes.
+/// What rank 0 writes as it goes; nothing in a process without it.
+#[derive(Default)]
 struct Files {
     metrics: Option<MetricsFile>,
     last: Option<StepMetrics>,
@@ -187,10 +185,8 @@ impl Run<'_> {
             if let Some(reports) = reports {
                 let seconds = begin.elapsed().as_secs_f64();
                 self.finish_step(combine(job, step, &outcome, &reports, seconds, self))?;
-            }
-            // Where rank 0 is, a step is finished when it is on disk.
-            if rank.comm().rank() == 0 || !job.ranks.leads() {
-                self.stepped.store(true, Ordering::Relaxed);
+            } else if !job.ranks.leads() {
+                self.files.lock().get_or_insert_default();
             }
             let every = settings.checkpoint_every;
             let last = done == settings.steps || outcome.stop;
@@ -269,7 +265,7 @@ impl Run<'_> {
         if self.job.ranks.leads() {
             checkpoint::discard_partial(&output.run.checkpoints());
         }
-        if !self.stepped.load(Ordering::Relaxed) && !error.asks_for_a_trace() {
+        if self.files.lock().is_none() && !error.asks_for_a_trace() {
             let ranks = match self.job.ranks {
                 Ranks::Process { place, .. } => place.rank..place.rank + 1,
                 _ => 0..self.job.mesh().size(),

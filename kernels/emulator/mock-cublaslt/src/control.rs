@@ -5,31 +5,25 @@
 //! `refusal`.
 
 use std::ffi::{c_char, c_int};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
-use slimpipe_mock_protocol::control::{give, take};
-use slimpipe_mock_protocol::guard::guarded;
+use slimpipe_mock_protocol::control::Control;
 
 /// How many algorithms the heuristic finds.
 pub static ALGORITHMS: AtomicUsize = AtomicUsize::new(1);
 /// Products that were put on streams.
 pub static PRODUCTS: AtomicU64 = AtomicU64::new(0);
 static FAULT: Mutex<String> = Mutex::new(String::new());
-static REFUSAL: Mutex<String> = Mutex::new(String::new());
 
-fn text_of(place: &Mutex<String>) -> String {
-    place.lock().unwrap_or_else(|e| e.into_inner()).clone()
-}
-
-fn put(place: &Mutex<String>, text: &str) {
-    text.clone_into(&mut place.lock().unwrap_or_else(|e| e.into_inner()));
+fn fault() -> MutexGuard<'static, String> {
+    FAULT.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Notes why a call was refused.
-pub fn note(fault: &str) {
-    eprintln!("mock cuBLASLt: {fault}");
-    put(&FAULT, fault);
+pub fn note(what: &str) {
+    eprintln!("mock cuBLASLt: {what}");
+    *fault() = what.to_owned();
 }
 
 fn apply(name: &str, value: &str) -> Result<(), String> {
@@ -37,7 +31,7 @@ fn apply(name: &str, value: &str) -> Result<(), String> {
         "reset" => {
             ALGORITHMS.store(1, Ordering::Relaxed);
             PRODUCTS.store(0, Ordering::Relaxed);
-            put(&FAULT, "");
+            fault().clear();
         }
         "algorithms" => {
             let count = value.parse().map_err(|_| format!("algorithms = {value}: no number"))?;
@@ -51,11 +45,12 @@ fn apply(name: &str, value: &str) -> Result<(), String> {
 fn text(name: &str) -> Option<String> {
     match name {
         "counters" => Some(format!("products {}\n", PRODUCTS.load(Ordering::Relaxed))),
-        "fault" => Some(text_of(&FAULT)),
-        "refusal" => Some(text_of(&REFUSAL)),
+        "fault" => Some(fault().clone()),
         _ => None,
     }
 }
+
+static CONTROL: Control = Control::new(apply, text);
 
 /// See [`slimpipe_mock_protocol::control::Set`].
 ///
@@ -67,14 +62,7 @@ pub unsafe extern "C" fn slimpipe_mock_cublaslt_set(
     value: *const c_char,
 ) -> c_int {
     // SAFETY: promised by the caller.
-    let done = guarded(|| unsafe { apply(take(name)?, take(value)?) });
-    match done.unwrap_or_else(Err) {
-        Ok(()) => 0,
-        Err(refusal) => {
-            put(&REFUSAL, &refusal);
-            1
-        }
-    }
+    unsafe { CONTROL.set(name, value) }
 }
 
 /// See [`slimpipe_mock_protocol::control::Get`].
@@ -88,6 +76,5 @@ pub unsafe extern "C" fn slimpipe_mock_cublaslt_get(
     capacity: usize,
 ) -> usize {
     // SAFETY: promised by the caller.
-    guarded(|| unsafe { give(text(take(name).unwrap_or_default()), out, capacity) })
-        .unwrap_or(usize::MAX)
+    unsafe { CONTROL.get(name, out, capacity) }
 }

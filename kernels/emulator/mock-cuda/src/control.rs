@@ -5,16 +5,12 @@
 //! their parts of that. Texts are `counters`, `fault` (the first fault of a context, empty if there
 //! is none), `log` (what was wrong with the last module) and `refusal`.
 
-use std::{
-    ffi::{c_char, c_int, c_void},
-    sync::Mutex,
-};
+use std::ffi::{c_char, c_int, c_void};
 
 use cudarc::driver::sys::{CUresult, CUstream};
 use slimpipe_mock_protocol::{
-    control::{give, take, write_counters},
+    control::{Control, take, write_counters},
     driver::{Body, Enqueue, Read, Write},
-    guard::guarded,
 };
 
 use crate::{
@@ -26,9 +22,6 @@ use crate::{
     memory::{space, transfer},
     settings::{self, MOST_DEVICES},
 };
-
-/// Why the last setting was refused.
-static REFUSAL: Mutex<String> = Mutex::new(String::new());
 
 fn apply(name: &str, value: &str) -> Result<(), String> {
     match name {
@@ -51,10 +44,11 @@ fn text(name: &str) -> Option<String> {
         "counters" => Some(write_counters(&counters::all())),
         "fault" => Some(context::first_fault()),
         "log" => Some(LOG.lock().unwrap_or_else(|e| e.into_inner()).clone()),
-        "refusal" => Some(REFUSAL.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         _ => None,
     }
 }
+
+static CONTROL: Control = Control::new(apply, text);
 
 /// See [`slimpipe_mock_protocol::control::Set`].
 ///
@@ -66,14 +60,7 @@ pub unsafe extern "C" fn slimpipe_mock_cuda_set(
     value: *const c_char,
 ) -> c_int {
     // SAFETY: promised by the caller.
-    let done = guarded(|| unsafe { apply(take(name)?, take(value)?) });
-    match done.unwrap_or_else(Err) {
-        Ok(()) => 0,
-        Err(refusal) => {
-            *REFUSAL.lock().unwrap_or_else(|e| e.into_inner()) = refusal;
-            1
-        }
-    }
+    unsafe { CONTROL.set(name, value) }
 }
 
 /// See [`slimpipe_mock_protocol::control::Get`].
@@ -87,8 +74,7 @@ pub unsafe extern "C" fn slimpipe_mock_cuda_get(
     capacity: usize,
 ) -> usize {
     // SAFETY: promised by the caller.
-    guarded(|| unsafe { give(text(take(name).unwrap_or_default()), out, capacity) })
-        .unwrap_or(usize::MAX)
+    unsafe { CONTROL.get(name, out, capacity) }
 }
 
 /// What an operation of another library carries along, and the duty to call it.

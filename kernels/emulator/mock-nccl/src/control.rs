@@ -4,20 +4,11 @@
 //! sets counters to 0; `reset_counters` does the latter alone. Texts are `counters`, `fault` (the
 //! last failure) and `refusal`.
 
-use std::{
-    ffi::{c_char, c_int},
-    sync::Mutex,
-};
+use std::ffi::{c_char, c_int};
 
-use slimpipe_mock_protocol::{
-    control::{give, take, write_counters},
-    guard::guarded,
-};
+use slimpipe_mock_protocol::control::{Control, write_counters};
 
 use crate::{counters, failure, settings};
-
-/// Why the last setting was refused.
-static REFUSAL: Mutex<String> = Mutex::new(String::new());
 
 fn apply(name: &str, value: &str) -> Result<(), String> {
     match name {
@@ -36,10 +27,11 @@ fn text(name: &str) -> Option<String> {
     match name {
         "counters" => Some(write_counters(&counters::all())),
         "fault" => Some(failure::last()),
-        "refusal" => Some(REFUSAL.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         _ => None,
     }
 }
+
+static CONTROL: Control = Control::new(apply, text);
 
 /// See [`slimpipe_mock_protocol::control::Set`].
 ///
@@ -51,14 +43,7 @@ pub unsafe extern "C" fn slimpipe_mock_nccl_set(
     value: *const c_char,
 ) -> c_int {
     // SAFETY: promised by the caller.
-    let done = guarded(|| unsafe { apply(take(name)?, take(value)?) });
-    match done.unwrap_or_else(Err) {
-        Ok(()) => 0,
-        Err(refusal) => {
-            *REFUSAL.lock().unwrap_or_else(|e| e.into_inner()) = refusal;
-            1
-        }
-    }
+    unsafe { CONTROL.set(name, value) }
 }
 
 /// See [`slimpipe_mock_protocol::control::Get`].
@@ -72,6 +57,5 @@ pub unsafe extern "C" fn slimpipe_mock_nccl_get(
     capacity: usize,
 ) -> usize {
     // SAFETY: promised by the caller.
-    guarded(|| unsafe { give(text(take(name).unwrap_or_default()), out, capacity) })
-        .unwrap_or(usize::MAX)
+    unsafe { CONTROL.get(name, out, capacity) }
 }

@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, c_char, c_int},
+    sync::Mutex,
 };
+
+use crate::guard::guarded;
 
 /// Changes a setting or asks for an action: name and value, NUL-terminated. Answers 0, or 1 if the
 /// mock refused; then the text `refusal` says why.
@@ -44,11 +47,59 @@ pub fn read_counters(text: &str) -> BTreeMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
+/// What a mock lets tests change and read; its [`Set`] and [`Get`] do what this does.
+pub struct Control {
+    apply: fn(&str, &str) -> Result<(), String>,
+    text: fn(&str) -> Option<String>,
+    /// Why the last setting was refused: the text `refusal`.
+    refusal: Mutex<String>,
+}
+
+impl Control {
+    /// One whose settings `apply` changes, and whose texts but for `refusal` `text` knows.
+    pub const fn new(
+        apply: fn(&str, &str) -> Result<(), String>,
+        text: fn(&str) -> Option<String>,
+    ) -> Control {
+        Control { apply, text, refusal: Mutex::new(String::new()) }
+    }
+
+    /// What a [`Set`] does.
+    ///
+    /// # Safety
+    /// Both must be NUL-terminated.
+    pub unsafe fn set(&self, name: *const c_char, value: *const c_char) -> c_int {
+        // SAFETY: promised by the caller.
+        let done = guarded(|| unsafe { (self.apply)(take(name)?, take(value)?) });
+        match done.unwrap_or_else(Err) {
+            Ok(()) => 0,
+            Err(refusal) => {
+                *self.refusal.lock().unwrap_or_else(|e| e.into_inner()) = refusal;
+                1
+            }
+        }
+    }
+
+    /// What a [`Get`] does.
+    ///
+    /// # Safety
+    /// `name` must be NUL-terminated, `out` have room for `capacity` bytes.
+    pub unsafe fn get(&self, name: *const c_char, out: *mut c_char, capacity: usize) -> usize {
+        let text = |name: &str| match name {
+            "refusal" => Some(self.refusal.lock().unwrap_or_else(|e| e.into_inner()).clone()),
+            _ => (self.text)(name),
+        };
+        // SAFETY: promised by the caller.
+        guarded(|| unsafe { give(text(take(name).unwrap_or_default()), out, capacity) })
+            .unwrap_or(usize::MAX)
+    }
+}
+
 /// The answer of a [`Get`].
 ///
 /// # Safety
 /// `out` must have room for `capacity` bytes.
-pub unsafe fn give(text: Option<String>, out: *mut c_char, capacity: usize) -> usize {
+unsafe fn give(text: Option<String>, out: *mut c_char, capacity: usize) -> usize {
     let Some(text) = text else { return usize::MAX };
     // SAFETY: no more than the room that the caller promises.
     unsafe { out.copy_from_nonoverlapping(text.as_ptr().cast(), text.len().min(capacity)) };
