@@ -150,7 +150,7 @@ fn head(
             }
         }
     }
-    add_up(&place, &losses, scale, &mut loss)?;
+    add_up(&losses, scale, &mut loss)?;
     Ok(loss)
 }
 
@@ -214,17 +214,28 @@ fn block_losses_on_gpu(
     Ok(())
 }
 
-/// Writes the sum of `losses` times `scale` to the scalar `loss`.
-fn add_up(place: &Place, losses: &RawTensor, scale: f32, loss: &mut RawTensor) -> Result<()> {
+/// Writes the sum of `losses` (f32) times `scale` to the unshared f32 scalar `loss`.
+///
+/// # Errors
+/// Other dtypes, or `loss` is shared or no scalar.
+pub fn add_up(losses: &RawTensor, scale: f32, loss: &mut RawTensor) -> Result<()> {
     const OP: &str = "head_loss";
-    if let Place::Gpu(gpu) = place {
-        let (from, to) = (gpu.read(losses)?, gpu.write(loss)?);
-        // SAFETY: tensors of that many elements on the GPU.
-        unsafe { reduce::sum_losses(gpu.stream(), from, losses.elem_count(), scale, to)? };
-        return Ok(());
+    if loss.elem_count() != 1 || [&*loss, losses].iter().any(|x| x.dtype() != DType::F32) {
+        let what = format!("{} losses add up to {} {}", losses.dtype(), loss.shape(), loss.dtype());
+        return Err(mismatch(OP, what));
     }
-    let total: f64 = losses.slice::<f32>(OP)?.iter().map(|&loss| f64::from(loss)).sum();
-    loss.slice_mut::<f32>(OP)?[0] = (total * f64::from(scale)) as f32;
+    match Place::of(OP, losses.device().join(loss.device()))? {
+        Place::Meta => {}
+        Place::Cpu => {
+            let total: f64 = losses.slice::<f32>(OP)?.iter().map(|&loss| f64::from(loss)).sum();
+            loss.slice_mut::<f32>(OP)?[0] = (total * f64::from(scale)) as f32;
+        }
+        Place::Gpu(gpu) => {
+            let (from, to) = (gpu.read(losses)?, gpu.write(loss)?);
+            // SAFETY: tensors of that many elements on the GPU.
+            unsafe { reduce::sum_losses(gpu.stream(), from, losses.elem_count(), scale, to)? };
+        }
+    }
     Ok(())
 }
 
@@ -269,6 +280,6 @@ pub fn cross_entropy(
         let own = Some(Gradient { scale, low: None });
         block_losses(&place, &mut gradient, labels, &mut losses, own)?;
     }
-    add_up(&place, &losses, scale, &mut loss)?;
+    add_up(&losses, scale, &mut loss)?;
     Ok((loss, gradient))
 }

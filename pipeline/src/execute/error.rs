@@ -22,14 +22,6 @@ pub enum Error {
     /// A schedule that cannot be built or run.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// Something that is built for the CPU alone so far.
-    #[error("{what} cannot run on a GPU yet; {remedy}")]
-    NotOnGpu {
-        /// What.
-        what: &'static str,
-        /// What to set.
-        remedy: &'static str,
-    },
     /// A mistake a stage reports.
     #[error("stage: {0}")]
     Stage(String),

@@ -53,11 +53,6 @@ impl Losses {
         Ok(())
     }
 
-    /// Adds a loss that is known.
-    pub(super) fn add_number(&mut self, loss: f64) {
-        self.sum += loss;
-    }
-
     /// The sum; of a GPU's this waits for them.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub use batch::{Batch, Sequence};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use exchange::check_exchange;
-pub use pipeline::{Pipeline, StepReport, check_device};
+pub use pipeline::{Pipeline, StepReport};
 pub use stage::{SliceContext, Stage, StageInput, StageOutput, StageSpec, VocabularySpec};
 pub use timeline::{Span, Timeline, Work};
 pub use vocabulary::{VocabularyDeal, VocabularyPart};

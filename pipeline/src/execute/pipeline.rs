@@ -104,7 +104,6 @@ impl<S: Stage> Pipeline<S> {
         }
         let world_rank = comm.rank();
         let device = Device::from(memory.space());
-        check_device(&schedule, device)?;
         let (mut groups, data) = Groups::new(&schedule, comm)?;
         let (rank, count) = (groups.rank(), schedule.ranks() * schedule.chunks());
         if count as usize > layers {
@@ -141,9 +140,9 @@ impl<S: Stage> Pipeline<S> {
             Some(comm) => Some(DataRanks::new(comm, &stages, (world_rank, device), origin)?),
             None => None,
         };
-        let gives_loss = stages.iter().any(|(spec, _)| spec.gives_loss());
+        let is_last = stages.iter().any(|(spec, _)| spec.is_last());
         let units = schedule.microbatches() * schedule.slices();
-        let losses = Losses::new(if gives_loss { units as usize } else { 0 }, device)?;
+        let losses = Losses::new(if is_last { units as usize } else { 0 }, device)?;
         drop(entered);
         let travel = if memory.offloads() { Travel::of(&program) } else { Travel::default() };
         Ok(Self {
@@ -467,9 +466,9 @@ impl<S: Stage> Pipeline<S> {
             && spec.is_first()
             && !is_gradient
         {
-            let mut staging = plan::staging(&into)?;
+            let mut packed = plan::packed(&into)?;
             let tokens = step.batch.tokens(unit, &self.slices);
-            vocabulary.collect(unit, tokens, &mut into, &mut staging, &mut self.timeline)?;
+            vocabulary.collect(unit, tokens, &mut into, &mut packed, &mut self.timeline)?;
             return Ok(into);
         }
         let own = spec.stage;
@@ -496,7 +495,7 @@ impl<S: Stage> Pipeline<S> {
     fn share_vocabulary(&mut self, action: Action, unit: Unit, step: &mut Step<'_>) -> Result<()> {
         let wrong = self.out_of_order("a shared vocabulary", unit);
         let Some(vocabulary) = &mut self.vocabulary else { return Err(wrong) };
-        let (memory, timeline) = (&self.memory, &mut self.timeline);
+        let timeline = &mut self.timeline;
         let spec = &self.stages[unit.chunk as usize].0;
         let tokens = step.batch.tokens(unit, &self.slices);
         match action {
@@ -506,9 +505,7 @@ impl<S: Stage> Pipeline<S> {
                 let live = step.live.get_mut(&unit).filter(|_| spec.is_last());
                 let hidden = live.and_then(|live| live.head.as_mut());
                 let scale = step.loss_scale;
-                let loss = vocabulary.head(unit, labels, scale, hidden, memory, timeline)?;
-                self.losses.add_number(loss);
-                Ok(())
+                vocabulary.head(unit, labels, scale, hidden, &mut self.losses, timeline)
             }
             _ => {
                 let gradient = spec.is_first().then(|| step.gradients.remove(&unit)).flatten();
@@ -599,19 +596,6 @@ fn exchange_add(
         // Two numbers have the same sum in either order, so both ranks get the same bits.
         let add = |own: &mut RawTensor| add_assign(own, &theirs);
         values.with_shape(all, |flat| flat.with_rows(start, len, add))?;
-    }
-    Ok(())
-}
-
-/// Whether ranks on `device` can run `schedule`: some of what they share has no way between GPUs yet.
-///
-/// # Errors
-/// Names what, and the setting without it.
-pub fn check_device(schedule: &Schedule, device: Device) -> Result<()> {
-    let Device::Cuda(_) = device else { return Ok(()) };
-    if schedule.vocabulary() {
-        let (what, remedy) = ("a shared vocabulary", "set parallel.vocabulary to false");
-        return Err(Error::NotOnGpu { what, remedy });
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ fn plan(
         } else {
             let input = RawTensor::empty((rows, width), dtype, Device::Meta, "receive")?;
             if spec.is_first() {
-                drop(staging(&input)?);
+                drop(packed(&input)?);
             }
             tokens_or_hidden(input)
         }
@@ -112,8 +112,8 @@ pub(crate) fn loss_gradient(device: Device, planned: bool) -> Result<RawTensor> 
     }
 }
 
-/// Memory for what other ranks send of `input`, which all ranks make together.
-pub(crate) fn staging(input: &RawTensor) -> Result<RawTensor> {
+/// Memory for the rows of `input`, which all ranks make together, rank after rank.
+pub(crate) fn packed(input: &RawTensor) -> Result<RawTensor> {
     Ok(RawTensor::empty(*input.shape(), input.dtype(), input.device(), "receive")?)
 }
 

@@ -8,9 +8,9 @@ use slimpipe_kernels::cuda::{Context, DevicePtr, Event, Pinned, Stream, copy};
 use crate::Result;
 
 /// Buffers, used in turn.
-const BUFFERS: usize = 16;
+const BUFFERS: usize = 64;
 /// Bytes of each.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 64 << 10;
 
 /// Copies from memory that the caller may change right after, without making the caller wait for the GPU:
 /// from pageable memory the driver would wait until the stream has come to the copy.

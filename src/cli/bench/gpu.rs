@@ -65,8 +65,7 @@ fn job(args: &Args, dtype: &str, pipeline: u32, device: &str) -> anyhow::Result<
     model.num_key_value_heads = (args.hidden / 128).max(1);
     (train.seq_len, train.microbatches, train.steps) = (args.seq, args.microbatches, args.steps);
     (parallel.pipeline, parallel.slices) = (pipeline, args.slices);
-    // What the GPU's ranks hold alone.
-    (parallel.vocabulary, parallel.exchange) = (Some(false), Some("off".to_owned()));
+    parallel.vocabulary = Some(pipeline > 1);
     Ok(config.resolve()?)
 }
 

@@ -30,17 +30,16 @@ fn threads_with_a_gpu_each_train_as_the_cpu_does() {
     }
     let scene = Scene::new();
     for (number, settings) in [
-        "model.tie_word_embeddings=true",
-        "parallel.exchange=balanced train.seq_len=64",
+        "model.tie_word_embeddings=true parallel.vocabulary=false",
+        "parallel.exchange=balanced train.seq_len=64 parallel.vocabulary=true",
         "parallel.schedule=zb-h1 parallel.slices=1 train.microbatches=4",
-        "model.num_hidden_layers=8 parallel.chunks=2 memory.offload=0.5",
-        "parallel.pipeline=2 parallel.data=2 model.tie_word_embeddings=true",
+        "model.num_hidden_layers=8 parallel.chunks=2 memory.offload=0.5 parallel.vocabulary=true",
+        "parallel.pipeline=2 parallel.data=2 model.tie_word_embeddings=true parallel.vocabulary=true",
     ]
     .into_iter()
     .enumerate()
     {
-        let settings =
-            format!("parallel.pipeline=4 parallel.vocabulary=false train.steps=2 {settings}");
+        let settings = format!("parallel.pipeline=4 train.steps=2 {settings}");
         let (cpu, gpu) = (format!("cpu-{number}"), format!("gpu-{number}"));
         scene.train(&cpu, &settings);
         // Sends wait for their receives, and nothing is on time.
@@ -60,7 +59,7 @@ fn processes_train_as_the_cpu_does_and_leave_one_run() {
         return;
     }
     let scene = Scene::new();
-    let settings = "parallel.vocabulary=false train.steps=2 train.checkpoint_every=1";
+    let settings = "parallel.vocabulary=true train.steps=2 train.checkpoint_every=1";
     scene.train("cpu", settings);
     let [first, second] =
         pair(&scene, "gpu", &format!("{settings} train.device=cuda")).map(Outcome::wait);
@@ -98,7 +97,7 @@ fn a_process_that_is_killed_ends_the_other_which_names_it() {
         return;
     }
     let scene = Scene::new();
-    let settings = "parallel.vocabulary=false train.steps=100000 train.device=cuda";
+    let settings = "train.steps=100000 train.device=cuda";
     let [first, mut second] = pair(&scene, "gpu", &format!("{settings} parallel.timeout=60"));
     let begin = Instant::now();
     while !scene.exists("gpu/metrics.jsonl") {
@@ -118,8 +117,7 @@ fn a_process_that_is_killed_ends_the_other_which_names_it() {
 #[test]
 fn a_process_that_never_shows_up_is_named() {
     let scene = Scene::new();
-    let settings =
-        "parallel.vocabulary=false parallel.pipeline=4 train.device=cuda parallel.timeout=1";
+    let settings = "parallel.pipeline=4 train.device=cuda parallel.timeout=1";
     let alone = |rank| launched(training(&scene, "new/run", settings), rank, 4).output().unwrap();
     for (rank, absent) in [(0, "ranks 1, 2, 3"), (2, "rank 0")] {
         let output = alone(rank);
@@ -145,16 +143,13 @@ fn processes_that_do_not_fit_the_settings_are_refused() {
         ("train.device=cuda:0,x", 1, "a list of GPUs' numbers"),
         ("train.device=cuda:0,1 parallel.timeout=0", 1, "parallel.timeout`: is 0"),
     ] {
-        let settings = format!("parallel.vocabulary=false {settings}");
-        let output = launched(training(&scene, "new/run", &settings), 0, size).output().unwrap();
+        let output = launched(training(&scene, "new/run", settings), 0, size).output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{err}");
         assert!(err.contains(expected), "{settings}: {err}");
         assert!(!scene.exists("new"));
     }
-    let mut command = scene.command(
-        "train --config tiny.toml --set train.device=cuda --set parallel.vocabulary=false",
-    );
+    let mut command = scene.command("train --config tiny.toml --set train.device=cuda");
     slimpipe_mock::preload(&mut command);
     let output = launched(command, 0, 2).output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr);

@@ -89,9 +89,7 @@ impl Config {
         )?;
         let schedule = schedule.with_data_ranks(parallel.data)?;
         let ranks = self.ranks(schedule.ranks() * schedule.data_ranks(), place)?;
-        let device = ranks.device(0);
-        let schedule = self.with_vocabulary(schedule, &model, device)?;
-        execute::check_device(&schedule, device)?;
+        let schedule = self.with_vocabulary(schedule, &model)?;
         let slices = schedule.cut(train.seq_len, token_cost(&model))?;
         let stages = u64::from(parallel.pipeline) * u64::from(parallel.chunks);
         if stages > model.num_hidden_layers as u64 {

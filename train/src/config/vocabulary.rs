@@ -1,7 +1,6 @@
 //! Where it pays that all ranks share the vocabulary.
 
 use slimpipe_pipeline::schedule::Schedule;
-use slimpipe_runtime::Device;
 
 use super::Config;
 use crate::Result;
@@ -23,11 +22,8 @@ impl Config {
         &self,
         schedule: Schedule,
         model: &LlamaConfig,
-        device: Device,
     ) -> Result<Schedule> {
-        let can = schedule.lock_step().is_some()
-            && model.vocab_size >= schedule.ranks() as usize
-            && device == Device::Cpu;
+        let can = schedule.lock_step().is_some() && model.vocab_size >= schedule.ranks() as usize;
         let pays = || schedule.ranks() > 1 && self.head_share(model) >= LEAST;
         let shared = self.parallel.vocabulary.unwrap_or_else(|| can && pays());
         Ok(schedule.with_vocabulary(shared)?)

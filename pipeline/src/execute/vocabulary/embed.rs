@@ -1,12 +1,13 @@
 //! The embedding of a slice, and its gradient: rows go between their owners and the first stage.
 
-use slimpipe_ops::embedding::embedding_backward;
+use slimpipe_allocator::{Region, scope};
+use slimpipe_ops::embedding::{embedding, embedding_backward, embedding_into};
 use slimpipe_runtime::RawTensor;
 
 use super::Vocabulary;
-use super::rows::{self, Owned, copy_rows};
+use super::rows::Owned;
 use crate::comm::Tag;
-use crate::execute::payload::TensorPayload;
+use crate::execute::payload::{TensorPayload, room};
 use crate::execute::{Result, Timeline, Work};
 use crate::schedule::Unit;
 
@@ -24,15 +25,13 @@ impl Vocabulary {
             return Ok(());
         }
         let owned = Owned::new(tokens, self.part.deal)?;
-        let count = owned.count(rank);
-        if count == 0 {
+        if owned.count(rank) == 0 {
             return Ok(());
         }
         let rows = timeline.record(Work::VocabEmbed(unit), || -> Result<RawTensor> {
-            let mut rows = rows::message(count, self.hidden)?;
-            let pairs = (0..).zip(owned.of(rank)).map(|(at, (_, row))| (row, at));
-            copy_rows(&self.part.embedding.value(), &mut rows, pairs)?;
-            Ok(rows)
+            let numbers = self.numbers(owned.of(rank).map(|(_, row)| row))?;
+            let _message = scope::place(Region::Comm);
+            Ok(embedding(&self.part.embedding.value(), &numbers)?)
         })?;
         let (payload, tag) = (Box::new(TensorPayload::new(rows)?), Tag::Activation(unit));
         let send = || self.comm.send(self.first, tag, payload);
@@ -40,35 +39,47 @@ impl Vocabulary {
     }
 
     /// Fills `into` [tokens, width], the input of a unit of the first stage, with the embedding of its
-    /// `tokens`. `staging` has the same shape.
+    /// `tokens`. In `packed`, of the same shape, rows come together, rank after rank.
     pub(in crate::execute) fn collect(
         &mut self,
         unit: Unit,
         tokens: &[u32],
         into: &mut RawTensor,
-        staging: &mut RawTensor,
+        packed: &mut RawTensor,
         timeline: &mut Timeline,
     ) -> Result<()> {
         let owned = Owned::new(tokens, self.part.deal)?;
-        let own = self.comm.rank();
-        timeline.record(Work::VocabEmbed(unit), || {
-            let pairs = owned.of(own).map(|(at, row)| (row, at));
-            copy_rows(&self.part.embedding.value(), into, pairs)
-        })?;
-        for rank in (0..self.comm.size()).filter(|&rank| rank != own) {
+        let (own, size) = (self.comm.rank(), self.comm.size());
+        let mut start = 0;
+        for rank in 0..size {
             let count = owned.count(rank);
             if count == 0 {
                 continue;
             }
-            timeline.record(Work::ReceiveActivation { unit, from: rank }, || -> Result<()> {
-                staging.with_rows(0, count, |rows| {
-                    let bytes = rows.as_bytes_mut("receive")?.into();
-                    Ok(self.comm.recv(rank, Tag::Activation(unit), bytes))
-                })??;
-                copy_rows(staging, into, (0..).zip(owned.of(rank).map(|(at, _)| at)))
-            })?;
+            if rank == own {
+                timeline.record(Work::VocabEmbed(unit), || -> Result<()> {
+                    let numbers = self.numbers(owned.of(own).map(|(_, row)| row))?;
+                    let table = self.part.embedding.value();
+                    let rows = |rows: &mut RawTensor| embedding_into(&table, &numbers, rows);
+                    Ok(packed.with_rows(start, count, rows)?)
+                })?;
+            } else {
+                timeline.record(Work::ReceiveActivation { unit, from: rank }, || {
+                    let receive = |rows: &mut RawTensor| {
+                        let room = room(rows)?;
+                        Ok(self.comm.recv(rank, Tag::Activation(unit), room))
+                    };
+                    packed.with_rows(start, count, receive)?.map_err(crate::execute::Error::from)
+                })?;
+            }
+            start += count;
         }
-        Ok(())
+        timeline.record(Work::VocabEmbed(unit), || {
+            let mut places = vec![0; tokens.len()];
+            owned.packed(size).enumerate().for_each(|(place, at)| places[at] = place);
+            let numbers = self.numbers(places.into_iter())?;
+            Ok(embedding_into(packed, &numbers, into)?)
+        })
     }
 
     /// Adds the rows of `gradient`, that of a unit's input on the first stage's rank, to the
@@ -85,51 +96,55 @@ impl Vocabulary {
         let count = owned.count(own);
         let rows = match gradient {
             Some(gradient) => self.spread(unit, &owned, &gradient, timeline)?,
-            None if count == 0 => rows::message(0, self.hidden)?,
+            None if count == 0 => None,
             None => {
-                let mut rows = rows::message(count, self.hidden)?;
-                let (bytes, tag) = (rows.as_bytes_mut("receive")?.into(), Tag::Gradient(unit));
-                let receive = || self.comm.recv(self.first, tag, bytes);
+                let mut rows = self.message(count)?;
+                let (room, tag) = (room(&mut rows)?, Tag::Gradient(unit));
+                let receive = || self.comm.recv(self.first, tag, room);
                 timeline.record(Work::ReceiveGradient { unit, from: self.first }, receive)?;
-                rows
+                Some(rows)
             }
         };
         timeline.record(Work::VocabEmbedBackward(unit), || {
-            let all = self.ids.slice_mut::<u32>("vocabulary_ids")?;
-            all.iter_mut().zip(owned.of(own)).for_each(|(id, (_, row))| *id = row as u32);
-            let ids = self.ids.narrow(0, 0, count)?;
+            let numbers = self.numbers(owned.of(own).map(|(_, row)| row))?;
             // Even where the slice has none of this rank's tokens: a gradient of zeros is not none.
             Ok(self.part.embedding.accumulate(|sum, overwrite| {
                 if overwrite {
                     sum.fill_zero()?;
                 }
-                Ok(embedding_backward(&rows, &ids, sum)?)
+                match &rows {
+                    Some(rows) => Ok(embedding_backward(rows, &numbers, sum)?),
+                    None => Ok(()),
+                }
             })?)
         })
     }
 
-    /// Packs the rows of `gradient` by rank and sends each its own; gives this rank's.
+    /// Packs the rows of `gradient` by rank and sends each its own; gives this rank's, if it has some.
     fn spread(
         &mut self,
         unit: Unit,
         owned: &Owned<'_>,
         gradient: &RawTensor,
         timeline: &mut Timeline,
-    ) -> Result<RawTensor> {
+    ) -> Result<Option<RawTensor>> {
         let (own, size) = (self.comm.rank(), self.comm.size());
-        let mut packed = rows::message(gradient.dims()[0], self.hidden)?;
-        timeline.record(Work::VocabEmbedBackward(unit), || {
-            let in_order = (0..size).flat_map(|rank| owned.of(rank).map(|(at, _)| at));
-            copy_rows(gradient, &mut packed, in_order.zip(0..))
+        let packed = timeline.record(Work::VocabEmbedBackward(unit), || -> Result<RawTensor> {
+            let numbers = self.numbers(owned.packed(size))?;
+            let _message = scope::place(Region::Comm);
+            Ok(embedding(gradient, &numbers)?)
         })?;
-        let (mut start, mut mine) = (0, packed.narrow(0, 0, 0)?);
+        let (mut start, mut mine) = (0, None);
         for rank in 0..size {
             let count = owned.count(rank);
+            if count == 0 {
+                continue;
+            }
             let rows = packed.narrow(0, start, count)?;
             start += count;
             if rank == own {
-                mine = rows;
-            } else if count > 0 {
+                mine = Some(rows);
+            } else {
                 let payload = Box::new(TensorPayload::new(rows)?);
                 timeline.record(Work::SendGradient { unit, to: rank }, || {
                     self.comm.send(rank, Tag::Gradient(unit), payload)

@@ -29,6 +29,9 @@ use super::{Error, Result, Stage, StageSpec, routes};
 use crate::comm::Communicator;
 use crate::schedule::Schedule;
 
+/// The name of rows of the vocabulary in traces and errors.
+const ROWS: &str = "vocabulary_rows";
+
 /// What a stage holds of a vocabulary that all ranks share.
 #[derive(Clone, Debug)]
 pub struct VocabularyPart {
@@ -50,11 +53,16 @@ pub(super) struct Vocabulary {
     last: u32,
     /// Elements per token, and their dtype.
     hidden: (usize, DType),
-    /// Memory for the token ids of a slice.
-    ids: RawTensor,
-    /// Rows that the output layer works on at a time, and what that allocates.
+    /// Where the rank computes.
+    device: Device,
+    /// Memory for numbers of rows, one for each token of a slice.
+    numbers: RawTensor,
+    /// Rows of the longest slice, and those that the output layer works on at a time.
+    longest: usize,
     block: usize,
+    /// What the output layer allocates, and of which memory.
     head: Task,
+    memory: Memory,
 }
 
 impl Vocabulary {
@@ -89,10 +97,11 @@ impl Vocabulary {
         let block = block_rows(longest, part.deal.most());
         let recorder = Recorder::new();
         let phase = recorder.forward();
-        drop(Scratch::new(block, own, schedule.ranks(), hidden, Device::Meta)?);
+        drop(Scratch::new((longest, block), own, schedule.ranks(), hidden, Device::Meta)?);
         drop(phase);
+        let device = Device::from(memory.space());
         let persistent = scope::place(Region::Persistent);
-        let ids = RawTensor::empty(longest, DType::U32, Device::Cpu, "vocabulary_ids")?;
+        let numbers = RawTensor::empty(longest, DType::U32, device, ROWS)?;
         drop(persistent);
         let (mut comm, first) = (comm.split(0, comm.rank())?, placement.locate(0).0);
         comm.open(routes::of_vocabulary(schedule.ranks(), first))?;
@@ -102,9 +111,12 @@ impl Vocabulary {
             first,
             last: placement.locate(placement.stages() - 1).0,
             hidden,
-            ids,
+            device,
+            numbers,
+            longest,
             block,
             head: memory.install_task(recorder.finish())?,
+            memory: memory.clone(),
         }))
     }
 
@@ -118,8 +130,21 @@ impl Vocabulary {
         Ok(self.comm.finish()?)
     }
 
-    /// Whether this rank runs the last stage, whose loss is that of the model.
-    fn is_last(&self) -> bool {
-        self.comm.rank() == self.last
+    /// Memory for a message of `rows` rows.
+    fn message(&self, rows: usize) -> Result<RawTensor> {
+        let _message = scope::place(Region::Comm);
+        let (width, dtype) = self.hidden;
+        Ok(RawTensor::empty((rows, width), dtype, self.device, ROWS)?)
+    }
+
+    /// `rows` for operations to read; valid until the next call.
+    fn numbers(&mut self, rows: impl Iterator<Item = usize>) -> Result<RawTensor> {
+        let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+        let bytes: &[u8] = bytemuck::cast_slice(&rows);
+        self.numbers.fill_bytes(0..bytes.len(), ROWS, |into| -> Result<()> {
+            into.copy_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(self.numbers.narrow(0, 0, rows.len())?)
     }
 }

@@ -1,18 +1,9 @@
-//! Rows of some tokens of a slice, packed for a message.
+//! The tokens of a slice, by the rank that has their rows.
 
 use std::ops::Range;
 
-use slimpipe_allocator::{Region, scope};
-use slimpipe_runtime::{DType, Device, RawTensor};
-
 use super::VocabularyDeal;
 use crate::execute::{Error, Result};
-
-/// Memory for a message of `rows` rows.
-pub(super) fn message(rows: usize, (width, dtype): (usize, DType)) -> Result<RawTensor> {
-    let _message = scope::place(Region::Comm);
-    Ok(RawTensor::empty((rows, width), dtype, Device::Cpu, "vocabulary_rows")?)
-}
 
 /// A slice's tokens by the rank that has them.
 pub(super) struct Owned<'a> {
@@ -39,26 +30,13 @@ impl<'a> Owned<'a> {
         self.tokens.iter().enumerate().filter_map(place)
     }
 
+    /// Where the tokens of each rank are, rank after rank: how their rows lie when they are packed.
+    pub(super) fn packed(&self, ranks: u32) -> impl Iterator<Item = usize> {
+        (0..ranks).flat_map(|rank| self.of(rank).map(|(at, _)| at))
+    }
+
     /// How many of them `rank` has.
     pub(super) fn count(&self, rank: u32) -> usize {
         self.of(rank).count()
     }
-}
-
-/// Copies rows of `from` to rows of `into`, as `pairs` (from, into) say; both are contiguous.
-///
-/// # Errors
-/// A tensor's memory is gone, or `into` is shared.
-pub(super) fn copy_rows(
-    from: &RawTensor,
-    into: &mut RawTensor,
-    pairs: impl Iterator<Item = (usize, usize)>,
-) -> Result<()> {
-    const OP: &str = "vocabulary_rows";
-    let row = from.dims()[1] * from.dtype().size();
-    let (from, into) = (from.as_bytes(OP)?, into.as_bytes_mut(OP)?);
-    for (source, target) in pairs {
-        into[target * row..][..row].copy_from_slice(&from[source * row..][..row]);
-    }
-    Ok(())
 }

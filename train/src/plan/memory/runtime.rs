@@ -303,8 +303,11 @@ impl<'a> Rank<'a> {
         let low = if self.work.dtype == Precision::F32 { 0.0 } else { self.element };
         let logits = block * vocabulary * (4.0 + low);
         match shared {
-            // And three sums per row and rank.
-            true => logits + block * (h * (self.element + 4.0) + 12.0 * f64::from(pipeline)),
+            // And three sums per row and rank, and the losses of all rows.
+            true => {
+                let sums = 12.0 * f64::from(pipeline);
+                logits + block * (h * (self.element + 4.0) + sums) + 4.0 * rows
+            }
             false => logits + rows * (self.element * h + 8.0),
         }
     }
