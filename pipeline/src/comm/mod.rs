@@ -24,9 +24,6 @@ pub use route::Route;
 pub use share::{pieces, share};
 pub use tag::{AttentionTensor, Lane, Tag};
 
-/// Bytes of one block of a large transfer: what it costs in memory on top of its operands.
-const BLOCK: usize = 256 << 10;
-
 /// How numbers of several ranks become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
@@ -160,23 +157,6 @@ pub trait Communicator: Send {
     /// Another rank failed, or does something else.
     fn barrier(&mut self) -> Result<(), CommError> {
         self.all_reduce_sum_f64(&mut [])
-    }
-
-    /// Adds this rank's `values` and `peer`'s; both ranks get the sums, with the same bits.
-    ///
-    /// # Errors
-    /// Another rank failed, or has another length.
-    fn exchange_add_f32(&mut self, peer: u32, values: &mut [f32]) -> Result<(), CommError> {
-        let mut theirs = vec![0f32; values.len().min(BLOCK / size_of::<f32>())];
-        for (number, block) in values.chunks_mut(BLOCK / size_of::<f32>()).enumerate() {
-            let tag = Tag::Block(number as u64);
-            let own = Box::new(bytemuck::cast_slice::<f32, u8>(block).to_vec());
-            let theirs = &mut theirs[..block.len()];
-            self.swap(peer, tag, own, (&mut *theirs).into())?;
-            // Two numbers have the same sum in either order, so both ranks get the same bits.
-            block.iter_mut().zip(&*theirs).for_each(|(own, their)| *own += their);
-        }
-        Ok(())
     }
 
     /// Ends the group when all that it was given has been done; a group that is dropped before counts as

@@ -48,7 +48,7 @@ const WAITS: [Call; 8] = [
     |comm| comm.gather(vec![1]).map(drop),
     |comm| comm.broadcast(0, (&mut [0; 8]).into()),
     |comm| comm.reduce_f32(1, Reduction::Sum, [0f32; 8].as_mut_slice().into()),
-    |comm| comm.exchange_add_f32(0, &mut [0.0; 8]),
+    |comm| comm.swap(0, Tag::Block(0), Box::new(vec![0; 8]), (&mut [0; 8]).into()),
 ];
 
 #[test]
