@@ -4,8 +4,9 @@
 
 namespace fence {
 
-// What this thread wrote becomes visible to TMA and WGMMA.
-DEVICE void async_proxy() { asm volatile("fence.proxy.async;" ::: "memory"); }
+// What this thread wrote to shared memory becomes visible to TMA and WGMMA. Without the space's name
+// the fence would also wait until the whole GPU sees what was written to global memory.
+DEVICE void async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // The barriers that this thread initialised become visible to TMA.
 DEVICE void mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
