@@ -164,6 +164,7 @@ impl Product {
         let constants =
             Constants { tile_n, a_major: a.major, b_major: b.major, out, accumulate, staged };
         let [a_stride, b_stride] = batch.strides;
+        stream.context().bind()?;
         let args = Args {
             a: a.map(TILE_M, batch.extent, a_stride)?,
             b: b.map(tile_n, batch.extent, b_stride)?,

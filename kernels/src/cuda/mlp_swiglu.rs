@@ -124,6 +124,7 @@ pub unsafe fn forward(
         let what = "weights that lie differently; transpose one".to_owned();
         return Err(CudaError::Launch { kernel: NAME, what });
     }
+    stream.context().bind()?;
     let dense = |at| destination(Float::Bf16, at, m, n, 1);
     let (gate, up) = match saved {
         Some((gate, up)) => (dense(gate)?, dense(up)?),
@@ -168,6 +169,7 @@ pub unsafe fn backward(
         return Ok(());
     }
     let (a, b) = operands("mlp_swiglu_bwd", dy, weight, (m, n, k))?;
+    stream.context().bind()?;
     let dense = |at| destination(Float::Bf16, at, m, n, 1);
     let args = BackwardArgs {
         dy: a.map(TILE, 1, 0)?,

@@ -56,11 +56,11 @@ impl TensorMap {
 
     /// A tensor of `extents` elements, innermost first, at `address`; `strides` are the bytes between
     /// neighbours along all dimensions but the innermost, `tile` the elements that one copy moves. What lies
-    /// outside is read as zero and not written.
+    /// outside is read as zero and not written. The thread's [context](super::Context::bind) is that of the GPU.
     ///
     /// # Errors
     /// An address or a stride that is no multiple of 16 bytes, more than 5 dimensions, a box with a side
-    /// over 256 or rows longer than the swizzle's.
+    /// over 256 or rows longer than the swizzle's; or no context is current.
     pub fn new(
         element: Float,
         address: DevicePtr,

@@ -163,6 +163,30 @@ impl Case {
 }
 
 #[test]
+fn a_product_may_be_the_first_that_a_thread_asks_of_the_gpu() {
+    let Some(gpu) = gpu() else { return };
+    const SIDE: usize = 64;
+    let sums = gpu.under_every_schedule(|| {
+        let ones = vec![bf16::ONE; SIDE * SIDE];
+        let (a, b, c) = (gpu.upload(&ones), gpu.upload(&ones), gpu.memory(4 * SIDE * SIDE));
+        let [a, b] = [a.at, b.at].map(|at| Matrices {
+            at,
+            row_stride: SIDE,
+            column_stride: 1,
+            batch_strides: &[],
+        });
+        let (sizes, to) = ((SIDE, SIDE, SIDE), (Float::F32, c.at));
+        // SAFETY: the matrices lie in the memory that was allocated for them.
+        let product =
+            || unsafe { gemm(&gpu.stream, Float::Bf16, a, b, &[], sizes, false, to) }.unwrap();
+        std::thread::scope(|scope| scope.spawn(product).join()).unwrap();
+        gpu.wait();
+        c.read::<f32>()
+    });
+    assert_eq!(sums, [SIDE as f32; SIDE * SIDE]);
+}
+
+#[test]
 fn a_product_of_ragged_sizes_is_right() {
     let Some(gpu) = gpu() else { return };
     PLAIN.check(gpu);

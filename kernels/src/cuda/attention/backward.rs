@@ -172,6 +172,7 @@ pub unsafe fn backward(
             )
         };
     }
+    stream.context().bind()?;
     let list = List::new(shape, visible(shape, chunks).map(|(i, chunk)| (chunk, grads[i])))?;
     let seen = |chunk: &Chunk| chunk.len.min(shape.q_offset + shape.q_len - chunk.start);
     let blocks = visible(shape, chunks).map(|(_, chunk)| seen(chunk).div_ceil(KEYS)).sum();

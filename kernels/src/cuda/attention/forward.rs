@@ -77,6 +77,7 @@ pub unsafe fn forward(
             plain_attention::forward(stream, dtype, shape, q, chunks, out, lse, merge)
         };
     }
+    stream.context().bind()?;
     let none = ChunkGrad::default();
     let list = List::new(shape, visible(shape, chunks).map(|(_, chunk)| (chunk, none)))?;
     let table = if list.fits(LONG) { DevicePtr::NULL } else { stream.scratch(list.bytes())? };

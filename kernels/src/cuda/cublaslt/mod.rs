@@ -78,14 +78,13 @@ unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
-    /// The library on the GPU of a context, begun on first use and kept to the end of the process.
+    /// The library on the GPU of a context, which is current, begun on first use and kept to the end of the process.
     fn of(library: &Library, context: &'static Context) -> Result<&'static Self> {
         static GPUS: Mutex<Vec<(u32, &Gpu)>> = Mutex::new(Vec::new());
         let mut gpus = GPUS.lock();
         if let Some((_, gpu)) = gpus.iter().find(|(ordinal, _)| *ordinal == context.ordinal()) {
             return Ok(gpu);
         }
-        context.bind()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: writes one pointer; the GPU's context is current.
         check("cublasLtCreate", unsafe { (library.create)(&mut handle) })?;
@@ -118,6 +117,7 @@ pub(super) unsafe fn product(
     [a, b, c]: [DevicePtr; 3],
 ) -> Result<bool> {
     let library = Library::load().map_err(|looked| CudaError::NoCublasLt { looked })?;
+    stream.context().bind()?;
     let gpu = Gpu::of(library, stream.context())?;
     let Some(plan) = gpu.plan(library, shape)? else { return Ok(false) };
     let workspace = match plan.workspace {
@@ -125,7 +125,6 @@ pub(super) unsafe fn product(
         // The same for all plans, so that it is taken from the driver once.
         _ => stream.scratch(WORKSPACE as u64)?,
     };
-    stream.context().bind()?;
     let (one, kept) = (1f32, f32::from(u8::from(shape.accumulate)));
     let [left, right, out] = plan.layouts;
     let (c, stream) = (c.0 as *mut _, stream.raw().cast());

@@ -8,7 +8,7 @@ use cudarc::driver::sys::{
 };
 use slimpipe_emulator::{Element, Fill, Swizzle, TensorMap};
 
-use crate::abi::driver_functions;
+use crate::{abi::driver_functions, context};
 
 const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
 
@@ -74,6 +74,7 @@ driver_functions! {
         _promotion: CUtensorMapL2promotion,
         fill: CUtensorMapFloatOOBfill,
     ) {
+        context::current()?;
         let missing = map.is_null()
             || address.is_null()
             || sizes.is_null()

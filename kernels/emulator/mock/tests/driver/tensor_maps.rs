@@ -101,6 +101,16 @@ fn each_rule_of_tensor_maps_is_checked() {
     assert_eq!(interleaved.encode(), sys::CUresult::CUDA_ERROR_NOT_SUPPORTED);
 }
 
+#[test]
+fn tensor_maps_want_a_current_context() {
+    let _alone = slimpipe_mock::driver().alone();
+    let stream = CudaContext::new(0).unwrap().default_stream();
+    let memory = stream.alloc_zeros::<u8>(25600).unwrap();
+    let sound = Request::sound(memory.device_ptr(&stream).0);
+    let elsewhere = std::thread::spawn(move || sound.encode());
+    assert_eq!(elsewhere.join().unwrap(), sys::CUresult::CUDA_ERROR_INVALID_CONTEXT);
+}
+
 /// `load(map, y)`: y = the 4 rows of 16 words at column 16, row 2 of the tensor.
 const PTX: &std::ffi::CStr = cr"
 .version 9.0
