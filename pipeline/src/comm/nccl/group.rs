@@ -49,8 +49,7 @@ impl NcclGroup {
         shared.connect(left, absent, |out| {
             shared.bind()?;
             let (size, rank) = (size as c_int, rank as c_int);
-            // SAFETY: `out` and `config` are alive during the call, and the handle is in memory that
-            // stays where it is until connecting has ended.
+            // SAFETY: `config` is alive during the call, and the handle's place for good.
             Ok(unsafe { (library.init)(out, size, id, rank, &mut config) })
         })?;
         Self::watched(shared, rank, size)
@@ -156,10 +155,11 @@ impl NcclGroup {
         let state = shared.state.lock();
         let comm = state.handle()?;
         shared.bind()?;
-        let mut none = std::ptr::null_mut();
-        // SAFETY: the handle is alive, for its state is locked; so are both places during the call, and
-        // nothing is written to them later, for there is no communicator to be made.
-        let code = unsafe { (shared.library.split)(comm, NONE, 0, &mut none, &mut config) };
+        // That there is no communicator is written, too, when the split has ended.
+        let none = shared::place().as_ptr();
+        // SAFETY: the handle is alive, for its state is locked; so is `config` during the call, and the
+        // place for good.
+        let code = unsafe { (shared.library.split)(comm, NONE, 0, none, &mut config) };
         shared.settle(&state, "a split", code)
     }
 

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::mem::offset_of;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::{Duration, Instant};
 
-use cudarc::nccl::sys::{ncclComm_t, ncclConfig_t, ncclConfig_v22800};
+use cudarc::nccl::sys::{ncclComm, ncclComm_t, ncclConfig_t, ncclConfig_v22800};
 use parking_lot::Mutex;
 use slimpipe_kernels::cuda::{Context, CudaError, Event, PooledEvent, Stream};
 
@@ -64,6 +65,12 @@ pub(super) fn config(most_blocks: Option<c_int>) -> ncclConfig_t {
     config.maxCTAs = most_blocks.unwrap_or(UNSET);
     (config.netName, config.splitShare) = (std::ptr::null(), UNSET);
     config
+}
+
+/// Where the library writes a communicator's handle. Its threads may do so when nobody waits any more, so the
+/// place is never given back.
+pub(super) fn place() -> &'static AtomicPtr<ncclComm> {
+    Box::leak(Box::default())
 }
 
 impl State {
@@ -136,16 +143,18 @@ impl Shared {
         late: impl Fn() -> CommError,
         begin: impl FnOnce(*mut ncclComm_t) -> Result<Code, CommError>,
     ) -> Result<(), CommError> {
-        let mut comm: ncclComm_t = std::ptr::null_mut();
-        let mut code = begin(&mut comm)?;
+        let place = place();
+        let mut code = begin(place.as_ptr())?;
         let start = Instant::now();
         while code == IN_PROGRESS && start.elapsed() < timeout {
             std::thread::sleep(PAUSE);
-            // The handle is there as soon as connecting has begun.
+            // The handle of a split is there when the split has ended, any other at once.
+            let comm = place.load(Ordering::Acquire);
             if !comm.is_null() {
                 code = self.async_error(comm)?;
             }
         }
+        let comm = place.load(Ordering::Acquire);
         match code {
             SUCCESS => {
                 self.state.lock().comm = Some(comm);

@@ -1,6 +1,12 @@
 //! Making communicators.
 
-use std::{ffi::c_int, sync::Arc};
+use std::{
+    ffi::c_int,
+    sync::{
+        Arc,
+        atomic::{AtomicPtr, Ordering},
+    },
+};
 
 use cudarc::nccl::sys::{ncclComm_t, ncclConfig_t, ncclUniqueId};
 use slimpipe_mock_protocol::door::driver;
@@ -139,6 +145,22 @@ fn split(parent: &Comm, child: &Comm, color: c_int, key: c_int) -> Result<(), St
     Ok(())
 }
 
+/// The handle that a split writes when it has ended, on a thread of its own: the caller may have gone on.
+struct Promise {
+    place: *mut ncclComm_t,
+    handle: ncclComm_t,
+}
+
+// SAFETY: the place is written once, by whoever keeps the promise.
+unsafe impl Send for Promise {}
+
+impl Promise {
+    fn keep(self) {
+        // SAFETY: a caller of a split vouches for the place until the handle is there.
+        unsafe { AtomicPtr::from_ptr(self.place) }.store(self.handle, Ordering::Release);
+    }
+}
+
 nccl_functions! {
     fn ncclGetUniqueId(id: *mut ncclUniqueId) {
         put(id, Name::make()?.to_id())
@@ -188,10 +210,12 @@ nccl_functions! {
             NO_COLOR => std::ptr::null_mut(),
             _ => COMMS.add(child.clone()),
         };
-        put(place, handle)?;
+        put(place, std::ptr::null_mut())?;
+        let promise = Promise { place, handle };
         let (worker, busy) = (child.clone(), parent.call());
         let work = move || {
             let done = split(&parent, &worker, color, key);
+            promise.keep();
             drop(busy);
             done.map_err(|stop| match stop {
                 Stop::Failed(failure) => failure,
