@@ -48,6 +48,12 @@ fn more_registers_than_expected_are_caught() {
 }
 
 #[test]
+fn fewer_registers_than_warpgroups_share_out_are_caught() {
+    let Some(found) = violations(&toy().registers(168).wgmma()) else { return };
+    assert!(found[0].ends_with("registers, and its warpgroups share out 168"), "{found:?}");
+}
+
+#[test]
 fn missing_matrix_products_and_copies_are_caught() {
     let Some(found) = violations(&toy().wgmma().tma()) else { return };
     assert_eq!(found, ["it has no wgmma.mma_async", "it has no cp.async.bulk.tensor"]);

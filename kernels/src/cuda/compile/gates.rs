@@ -68,6 +68,11 @@ pub fn log_violations(variant: &Variant, log: &str) -> Vec<String> {
     if most > 0 && kernel.registers > most {
         found.push(format!("{} registers, and {most} are expected at most", kernel.registers));
     }
+    if variant.expects.wgmma && kernel.registers < most {
+        // `setmaxnreg` deals out what the block was given: for more it waits for ever.
+        let what = format!("{} registers, and its warpgroups share out {most}", kernel.registers);
+        found.push(what);
+    }
     found
 }
 

@@ -58,7 +58,7 @@ pub struct Variant {
 /// What the static gates check in what the compiler made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expects {
-    /// Most registers per thread; 0 if only spills matter.
+    /// Most registers per thread, and, with matrix products, not fewer either; 0 if only spills matter.
     pub registers: u32,
     /// Warpgroup matrix products.
     pub wgmma: bool,

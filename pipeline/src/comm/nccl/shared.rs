@@ -14,8 +14,10 @@ use slimpipe_kernels::cuda::{Context, CudaError, Event, PooledEvent, Stream};
 use super::library::{Code, IN_PROGRESS, Library, SUCCESS};
 use crate::comm::CommError;
 
-/// Between two looks at a call that has not ended.
+/// Between two looks at a call that has not ended, when it has taken longer than [`SHORT`].
 pub(super) const PAUSE: Duration = Duration::from_micros(50);
+/// For so long a thread does not sleep: a message is handed over in less.
+const SHORT: Duration = Duration::from_micros(200);
 
 /// What the watchdog sees of a group.
 pub(super) struct Shared {
@@ -191,10 +193,11 @@ impl Shared {
         while code == IN_PROGRESS {
             code = self.async_error(comm)?;
             if code == IN_PROGRESS {
-                if start.elapsed() > self.timeout {
-                    return Err(self.timed_out(call));
+                match start.elapsed() {
+                    short if short < SHORT => std::thread::yield_now(),
+                    long if long > self.timeout => return Err(self.timed_out(call)),
+                    _ => std::thread::sleep(PAUSE),
                 }
-                std::thread::sleep(PAUSE);
             }
         }
         self.expect(comm, call, code)
