@@ -147,6 +147,10 @@ impl fmt::Display for OutOfMemory {
             write!(f, "\n  {owner}")?;
         }
         let raise = if self.limit.is_some() { "raise memory.limit, " } else { "" };
-        write!(f, "\n{raise}lower train.seq_len, or raise parallel.slices or parallel.pipeline")
+        write!(
+            f,
+            "\n{raise}lower train.seq_len, raise parallel.slices or parallel.pipeline, \
+             or set memory.recompute or memory.offload"
+        )
     }
 }

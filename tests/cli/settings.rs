@@ -75,9 +75,9 @@ fn values_out_of_range_are_refused_by_name() {
         scene.refuse_settings(&format!("{name}=0"), &[name, "is 0", "must be"]);
     }
     for (setting, expected) in [
-        ("train.lr=-1", "-1 is not zero or more"),
-        ("train.lr=nan", "NaN is not zero or more"),
-        ("train.beta2=1", "1 is not in 0 .. 1"),
+        ("train.lr=-1", "is -1; it must be finite and not negative"),
+        ("train.lr=nan", "is NaN; it must be finite and not negative"),
+        ("train.beta2=1", "is 1; it must be at least 0 and below 1"),
         (
             "memory.offload=1.5",
             "is 1.5; it is the part of activations that waits in a file, from 0",

@@ -38,7 +38,8 @@ pub fn out_of_memory_says_who_holds_what_and_leaves_everything_usable(rig: &Rig)
          29.3 KiB  rank 3, moments (persistent, 1 block)\n    \
          19.6 KiB  rank 3, masters (persistent, 1 block)\n       \
          512 B  rank 3, mb0/slice4/chunk0, layer 0, mlp (slots, 1 block)\n\
-         raise memory.limit, lower train.seq_len, or raise parallel.slices or parallel.pipeline"
+         raise memory.limit, lower train.seq_len, raise parallel.slices or parallel.pipeline, \
+         or set memory.recompute or memory.offload"
     );
     assert_eq!(error.to_string(), expected);
 

@@ -216,7 +216,10 @@ impl Config {
         ];
         for (setting, value) in at_least_zero {
             if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::setting(setting, format!("{value} is not zero or more")));
+                return Err(Error::setting(
+                    setting,
+                    format!("is {value}; it must be finite and not negative"),
+                ));
             }
         }
         let offload = self.memory.offload;
@@ -228,7 +231,10 @@ impl Config {
         }
         for (setting, value) in [("train.beta1", train.beta1), ("train.beta2", train.beta2)] {
             if !(0.0..1.0).contains(&value) {
-                return Err(Error::setting(setting, format!("{value} is not in 0 .. 1")));
+                return Err(Error::setting(
+                    setting,
+                    format!("is {value}; it must be at least 0 and below 1"),
+                ));
             }
         }
         Ok(())
