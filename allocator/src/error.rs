@@ -147,10 +147,13 @@ impl fmt::Display for OutOfMemory {
             write!(f, "\n  {owner}")?;
         }
         let raise = if self.limit.is_some() { "raise memory.limit, " } else { "" };
-        write!(
-            f,
-            "\n{raise}lower train.seq_len, raise parallel.slices or parallel.pipeline, \
-             or set memory.recompute or memory.offload"
-        )
+        // Where nothing else lives yet, slices and contexts change nothing.
+        let advice = match self.regions.iter().all(|(region, _)| *region == Region::Persistent) {
+            true => "raise parallel.pipeline, or train a smaller model",
+            false => {
+                "lower train.seq_len, raise parallel.slices or parallel.pipeline, or set memory.recompute or memory.offload"
+            }
+        };
+        write!(f, "\n{raise}{advice}")
     }
 }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod doctor;
 pub mod eval;
 pub mod kernels;
+mod output;
 pub mod plan;
 mod process;
 mod progress;

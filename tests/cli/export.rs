@@ -255,7 +255,22 @@ fn what_cannot_be_exported_is_refused() {
         scene.refuse(&format!("trace export {path} --to csv --out t.csv"), &[path, told]);
     }
     scene.train("run", "train.steps=1");
-    scene.refuse("trace export run --to csv --out none/t.csv", &["cannot write none/t.csv"]);
+    scene.refuse(
+        "trace export run --to csv --out none/t.csv",
+        &["cannot write none/t.csv: No such"],
+    );
+    let log = "run/memory.events/rank-0000.step-00000001.events";
+    for (command, out, told) in [
+        (format!("trace view {log}"), log, "what is read"),
+        (format!("trace export {log} --to csv"), log, "what is read"),
+        ("trace view run".to_owned(), "run/config.toml", "belongs to a run"),
+        ("trace view run/timeline.json".to_owned(), log, "belongs to a run"),
+        ("plan --model llama-7b --context 64K --gpus 8".to_owned(), "run/config.toml", "a run"),
+    ] {
+        scene.refuse(&format!("{command} --out {out}"), &[out, told, "name another file"]);
+    }
+    let drawn = "simulate --measured run/timeline.json --draw run/timeline.json";
+    scene.refuse(drawn, &["run/timeline.json is what is read"]);
     let outcome = scene.run("trace export run --to svg --out t");
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.err.contains("memory-viz, perfetto, csv, jsonl"), "{}", outcome.err);

@@ -54,7 +54,7 @@ pub enum Error {
     PartialModel,
     /// The loss is no longer a number.
     #[error(
-        "step {step}: the loss is {loss}; lower train.lr, or raise train.warmup_steps, and resume from the last checkpoint"
+        "step {step}: the loss is {loss}; lower train.lr, or raise train.warmup_steps, and train again, from the last checkpoint if there is one"
     )]
     Diverged {
         /// The step.

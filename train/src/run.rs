@@ -106,6 +106,19 @@ impl RunDir {
         run.config().is_file() && run.metrics().is_file()
     }
 
+    /// Whether `file` is one that training writes in the folder of a run.
+    pub fn has(file: &Path) -> bool {
+        let own = |path: &Path| {
+            let run = Self { path: path.to_owned(), made: Vec::new() };
+            let folders = [run.memory_events(), run.model(), run.checkpoints()];
+            let files = [run.config(), run.metrics(), run.tensorboard(), run.schedule()];
+            Self::is_run(path)
+                && (folders.iter().any(|folder| file.starts_with(folder))
+                    || files.iter().chain([&run.timeline()]).any(|own| own == file))
+        };
+        file.ancestors().skip(1).any(own)
+    }
+
     /// Writes the settings, by which the folder is known as a run's. Paths are written in full, for
     /// a run may be resumed from another working directory.
     ///

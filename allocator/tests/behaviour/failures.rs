@@ -21,6 +21,8 @@ pub fn out_of_memory_says_who_holds_what_and_leaves_everything_usable(rig: &Rig)
             allocate(bytes, op).unwrap()
         })
         .collect();
+    let told = allocate(300 << 10, "too much").unwrap_err().to_string();
+    assert!(told.ends_with("limit, raise parallel.pipeline, or train a smaller model"), "{told}");
     drop(held.remove(3)); // a hole of 1024 bytes
     let (unit, saved) = run_forward(&memory, 4);
     let before = memory.stats();

@@ -3,7 +3,7 @@
 mod compare;
 mod table;
 
-use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,6 +12,8 @@ use slimpipe::pipeline::schedule::ScheduleKind;
 use slimpipe::train::hardware::Hardware;
 use slimpipe::train::model::Recompute;
 use slimpipe::train::plan::{Accounting, Layout, Model, Plan, Setup, Site, Space, Workload};
+
+use crate::cli::output;
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
@@ -154,9 +156,8 @@ fn finish(args: &Args, site: &Site<'_>, plan: &Plan) -> anyhow::Result<()> {
             plan.setup
         );
         let text = head + &plan.setup.config(site.work).to_toml();
-        if let Err(error) = fs::write(path, text) {
-            bail!("cannot write {}: {error}; name another file with --out", path.display());
-        }
+        let mut file = output::create(path, &[path; 0])?;
+        file.write_all(text.as_bytes()).map_err(output::cannot_write(path))?;
         eprintln!("{} holds the settings of {}", path.display(), plan.setup);
     }
     Ok(())

@@ -1,15 +1,21 @@
 //! Where pictures go.
 
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use slimpipe::train::draw::{Chart, page, perfetto, terminal};
+
+use crate::cli::output;
 
 /// Columns that a chart in the terminal takes.
 const COLUMNS: usize = 100;
 
 /// Draws into a file, in the format that its name says.
-pub fn write(charts: Vec<Chart>, path: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// A name with another ending; it cannot be written, or is the timeline `measured` that was read.
+pub fn write(charts: Vec<Chart>, path: &Path, measured: Option<&Path>) -> anyhow::Result<()> {
     let text = match path.extension().and_then(|extension| extension.to_str()) {
         Some("html") => page(&charts)?,
         Some("json") => perfetto(&charts).to_string(),
@@ -18,7 +24,8 @@ pub fn write(charts: Vec<Chart>, path: &Path) -> anyhow::Result<()> {
             path.display()
         ),
     };
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    let mut file = output::create(path, measured.as_slice())?;
+    file.write_all(text.as_bytes()).map_err(output::cannot_write(path))
 }
 
 /// Draws for the terminal.

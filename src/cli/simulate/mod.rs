@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let took = begin.elapsed();
     let charts = || all.iter().filter_map(|of| of.chart.clone()).chain(measured.clone()).collect();
     if let Some(path) = &args.draw {
-        draw::write(charts(), path)?;
+        draw::write(charts(), path, args.measured.as_deref())?;
     }
     if args.json {
         let [first, others @ ..] = &all[..] else { return Ok(()) };

@@ -1,13 +1,13 @@
 //! `slimpipe trace export`.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
 use slimpipe::train::draw::Chart;
 use slimpipe::train::trace::export::{Format, LeftOut, Options, export};
 use slimpipe::train::trace::{Playback, logs, timeline};
+
+use crate::cli::output;
 
 /// Arguments of `trace export`.
 #[derive(clap::Args)]
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         options.timeline = Some(Chart::read(&file)?);
     }
     let out = args.out.display();
-    let file = File::create(&args.out).with_context(|| format!("cannot write {out}"))?;
+    let file = output::create(&args.out, &logs)?;
     let mut file = BufWriter::with_capacity(1 << 20, file);
     let LeftOut { cuts, entries } = export(&logs, format, &options, &mut file)
         .and_then(|left_out| Ok(file.flush().map(|()| left_out)?))

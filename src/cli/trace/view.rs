@@ -1,15 +1,16 @@
 //! `slimpipe trace view`.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{anyhow, ensure};
 use slimpipe::train::draw::{self, Chart};
 use slimpipe::train::trace::view::{Traced, page};
 use slimpipe::train::trace::{Playback, logs};
+
+use crate::cli::output;
 
 /// Arguments of `trace view`.
 #[derive(clap::Args)]
@@ -62,21 +63,18 @@ fn put(args: &Args, page: impl Fn(&mut dyn Write) -> io::Result<()>) -> anyhow::
         page(&mut text)?;
         return serve(port, &text);
     }
-    let write = || {
-        let mut file = BufWriter::new(File::create(&args.out)?);
-        page(&mut file)?;
-        file.flush()
-    };
+    let mut file = BufWriter::new(output::create(&args.out, &args.files)?);
     let out = args.out.display();
-    write().with_context(|| format!("cannot write {out}"))?;
+    page(&mut file).and_then(|()| file.flush()).map_err(output::cannot_write(&args.out))?;
     println!("wrote {out}: open it in a browser");
     Ok(())
 }
 
 /// Answers every request with the page, until the command is ended.
 fn serve(port: u16, text: &[u8]) -> anyhow::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .with_context(|| format!("cannot serve on port {port}; --serve 0 takes a free one"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
+        anyhow!("cannot serve on port {port}: {error}; --serve 0 takes a free one")
+    })?;
     println!("serving on http://{}/; end with Ctrl-C", listener.local_addr()?);
     std::thread::scope(|scope| {
         for stream in listener.incoming() {
