@@ -1,8 +1,11 @@
 //! `slimpipe trace`.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::Value;
+use slimpipe::allocator::Bytes;
+use slimpipe::train::trace::summary::{Owner, kind};
 use slimpipe::train::trace::{Summary, logs};
 
 use crate::support::Scene;
@@ -71,7 +74,8 @@ fn a_summary_names_units_layers_operations_and_call_sites() {
         "mb0/slice0/chunk0",
         "layer 1",
         "matmul",
-        "by layer",
+        "outside units",
+        "in which layers, of ",
         "train/src/model/block.rs:",
         "slots, chunk 0, slice 0 on",
         "100.0 %",
@@ -85,6 +89,11 @@ fn a_summary_names_units_layers_operations_and_call_sites() {
     assert!(one.contains("rank 1 held") && one == other, "{one}\n{other}");
     let few = scene.succeed("trace summary run --top 2");
     assert!(few.lines().count() < text.lines().count());
+    for table in ["who held it, of ", "which code made it, of ", "in which units, of "] {
+        let rows = few.split(table).nth(1).unwrap().lines().skip(1);
+        assert_eq!(rows.take_while(|line| !line.is_empty()).count(), 2, "{table}{few}");
+    }
+    check_holders(&scene);
     let all = json(&scene.succeed("trace summary run --json"));
     let [first, second] = [0, 1].map(|rank| all["logs"][rank].clone());
     assert_eq!((&first["rank"], &second["rank"]), (&0.into(), &1.into()));
@@ -96,6 +105,93 @@ fn a_summary_names_units_layers_operations_and_call_sites() {
         let name = format!("{what} model.layers.0.mlp.gate_proj.weight");
         assert!(owners.iter().any(|owner| owner["op"] == name[..]), "{name}");
     }
+}
+
+/// The table of owners is that of the peak, with all units of a region, layer and operation in one row.
+fn check_holders(scene: &Scene) {
+    let text = scene.succeed("trace summary run --rank 0 --top 999");
+    let peak = summaries(scene, "run").remove(0).peak.unwrap();
+    let rows = text.split("who held it, of ").nth(1).unwrap().lines().skip(1);
+    let rows: Vec<_> = rows.take_while(|line| !line.is_empty()).collect();
+    let is_product =
+        |owner: &&Owner| (owner.region, owner.layer, &owner.op[..]) == ("slots", Some(0), "matmul");
+    let products: Vec<_> = peak.owners.iter().filter(is_product).collect();
+    let bytes: u64 = products.iter().map(|owner| owner.bytes).sum();
+    let units = match products.len() {
+        1 => "1 unit".to_owned(),
+        more => format!("{more} units: "),
+    };
+    let row = rows.iter().filter(|row| row.contains(" slots ") && row.contains(" layer 0 "));
+    let row: Vec<_> = row.filter(|row| row.contains(" matmul ")).collect();
+    let told = format!(" {}  ", Bytes(bytes));
+    assert!(row.len() == 1 && row[0].contains(&told) && row[0].contains(&units), "{text}");
+    // No unit, region and layer has two rows of one operation.
+    let whole = peak.owners.iter().map(|owner| (owner.region, owner.layer, kind(&owner.op)));
+    assert_eq!(rows.len(), whole.collect::<BTreeSet<_>>().len());
+}
+
+#[test]
+fn a_summary_says_that_ranks_end_in_different_steps() {
+    let scene = Scene::new();
+    scene.train("run", "");
+    let uneven = "the logs end in different steps";
+    assert!(!scene.succeed("trace summary run").contains(uneven));
+    assert_eq!(json(&scene.succeed("trace summary run --json"))["warnings"], serde_json::json!([]));
+    let log = "run/memory.events/rank-0001.step-00000001.events";
+    let whole = scene.read(log);
+    scene.write(log, &whole[..whole.len() / 2]);
+    let ends: Vec<_> = summaries(&scene, "run").iter().map(|s| s.step_range().unwrap().1).collect();
+    assert!(ends[1] < ends[0]);
+    let line =
+        format!("{uneven} (rank 1 in {}, rank 0 in {}): the run was killed", ends[1], ends[0]);
+    assert!(scene.succeed("trace summary run").contains(&line));
+    let told = json(&scene.succeed("trace summary run --json"));
+    assert!(told["warnings"][0].as_str().unwrap().starts_with(&line));
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_left_out_and_named_and_the_others_are_shown() {
+    let scene = Scene::new();
+    scene.train("run", "");
+    scene.train("good", "");
+    let log = "run/memory.events/rank-0001.step-00000001.events";
+    let mut damaged = scene.read(log);
+    let at = damaged.len() - 24;
+    damaged[at] = 99;
+    let broken =
+        [(Vec::new(), "byte 0: "), (b"foreign".repeat(9), "byte 0: "), (damaged, "kind 99")];
+    for (bytes, what) in broken {
+        scene.write(log, bytes);
+        for words in [
+            "trace summary run",
+            "trace summary run --json",
+            "trace view run --out page.html",
+            "trace export run --to csv --out table.csv",
+            "trace export run --to memory-viz --out snapshot.pickle",
+            "trace export run --to perfetto --out trace.json",
+        ] {
+            let outcome = scene.run(words);
+            assert_eq!(outcome.code, Some(0), "{words}: {}", outcome.err);
+            assert_eq!(outcome.err.lines().count(), 1, "{words}: {}", outcome.err);
+            let warning = format!("warning: left out {log}: ");
+            assert!(
+                outcome.err.starts_with(&warning) && outcome.err.contains(what),
+                "{}",
+                outcome.err
+            );
+        }
+        let told = json(&scene.run("trace summary run --json").out);
+        assert_eq!(told["logs"].as_array().unwrap().len(), 1);
+        assert!(told["warnings"][0].as_str().unwrap().contains(log));
+        let lines = scene.text("table.csv");
+        assert!(
+            lines.lines().count() > 9 && lines.lines().skip(1).all(|line| line.starts_with("0,"))
+        );
+        scene.refuse(&format!("trace summary {log}"), &[log, what]);
+    }
+    scene.write("run/memory.events/rank-0000.step-00000001.events", b"");
+    scene.refuse("trace summary run", &["rank-0000.step-00000001.events: byte 0: "]);
+    scene.refuse("trace export run --to csv --out none.csv", &["not a memory event log"]);
 }
 
 #[test]

@@ -32,14 +32,17 @@ fn percent(text: &str) -> Result<f64, String> {
 
 /// Compares, and prints what changed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let changes = diff(&summaries(&args.before)?, &summaries(&args.after)?);
+    let ((before, mut warnings), (after, more)) =
+        (summaries(&args.before)?, summaries(&args.after)?);
+    warnings.extend(more);
+    let changes = diff(&before, &after);
     let counts = |change: &&Change| !change.is_timing && change.percent.abs() > args.threshold;
     let counted: Vec<_> = changes.iter().filter(counts).collect();
     if args.json {
         let (threshold, changed) = (args.threshold, !counted.is_empty());
         println!(
             "{}",
-            json!({ "threshold_percent": threshold, "changed": changed, "changes": changes })
+            json!({ "threshold_percent": threshold, "changed": changed, "changes": changes, "warnings": warnings })
         );
     } else {
         print(args, &changes, &counted);

@@ -7,6 +7,7 @@ use slimpipe::train::draw::Chart;
 use slimpipe::train::trace::export::{Format, LeftOut, Options, export};
 use slimpipe::train::trace::{Playback, logs, timeline};
 
+use super::readable;
 use crate::cli::output;
 
 /// Arguments of `trace export`.
@@ -46,11 +47,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         To::Csv => Format::Csv,
         To::Jsonl => Format::Jsonl,
     };
-    // Before the file is made: of what is no run, nothing is left.
-    let logs = logs(&args.path)?;
-    for log in &logs {
-        Playback::open(log)?;
-    }
     let mut options = Options { entries: args.entries, ..Options::default() };
     if format == Format::Perfetto
         && let Some(file) = timeline(&args.path)
@@ -58,11 +54,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         options.timeline = Some(Chart::read(&file)?);
     }
     let out = args.out.display();
-    let file = output::create(&args.out, &logs)?;
-    let mut file = BufWriter::with_capacity(1 << 20, file);
-    let LeftOut { cuts, entries } = export(&logs, format, &options, &mut file)
-        .and_then(|left_out| Ok(file.flush().map(|()| left_out)?))
-        .map_err(|error| anyhow::anyhow!("{error} ({out} is not complete)"))?;
+    let sources = logs(&args.path)?;
+    let (LeftOut { cuts, entries }, _) = readable(&args.path, |logs| {
+        // Before the file is made: of what is no run, nothing is left.
+        for log in logs {
+            Playback::open(log)?;
+        }
+        let file = output::create(&args.out, &sources)?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        export(logs, format, &options, &mut file)
+            .and_then(|left_out| Ok(file.flush().map(|()| left_out)?))
+            .map_err(|error| anyhow::anyhow!("{error} ({out} is not complete)"))
+    })?;
     for cut in cuts {
         let (path, at) = (cut.path.display(), cut.at);
         eprintln!("{path} was cut at byte {at}: {out} holds what is before that");

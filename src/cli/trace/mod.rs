@@ -2,13 +2,14 @@
 
 mod diff;
 mod export;
+mod owners;
 mod summary;
 mod view;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use slimpipe::train::trace::{Summary, logs};
+use slimpipe::train::trace::{Playback, Summary, TraceError, logs};
 
 /// The subcommands of `trace`.
 #[derive(clap::Subcommand)]
@@ -34,7 +35,47 @@ pub fn run(trace: &Trace) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Sums up all logs that `path` names, by rank.
-fn summaries(path: &Path) -> anyhow::Result<Vec<Summary>> {
-    Ok(logs(path)?.iter().map(|log| Summary::of(log)).collect::<Result<_, _>>()?)
+/// What `read` makes of the logs that `path` names. If it fails, those that cannot be read are left out:
+/// a line on stderr, given back too, names each.
+///
+/// # Errors
+/// No log can be read, or `read` fails for another reason.
+fn readable<T>(
+    path: &Path,
+    mut read: impl FnMut(&[PathBuf]) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Vec<String>)> {
+    let all = logs(path)?;
+    let error = match read(&all) {
+        Ok(result) => return Ok((result, Vec::new())),
+        Err(error) => error,
+    };
+    let (mut good, mut left_out) = (Vec::new(), Vec::new());
+    for log in all {
+        match check(&log) {
+            Ok(()) => good.push(log),
+            Err(error) => left_out.push(format!("left out {error}")),
+        }
+    }
+    if good.is_empty() || left_out.is_empty() {
+        return Err(error);
+    }
+    let result = read(&good)?;
+    for line in &left_out {
+        eprintln!("warning: {line}");
+    }
+    Ok((result, left_out))
+}
+
+/// Reads a log to its end.
+fn check(log: &Path) -> Result<(), TraceError> {
+    let mut log = Playback::open(log)?;
+    while log.next()?.is_some() {}
+    Ok(())
+}
+
+/// Sums up the logs that `path` names, by rank; and says which are left out, as [`readable`] does.
+fn summaries(path: &Path) -> anyhow::Result<(Vec<Summary>, Vec<String>)> {
+    readable(path, |logs| {
+        Ok(logs.iter().map(|log| Summary::of(log)).collect::<Result<_, TraceError>>()?)
+    })
 }

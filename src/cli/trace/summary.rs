@@ -1,17 +1,13 @@
 //! `slimpipe trace summary`.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use slimpipe::allocator::Bytes;
 use slimpipe::train::trace::Summary;
-use slimpipe::train::trace::summary::{Owner, Peak, UnitPlan, kind};
+use slimpipe::train::trace::summary::{Peak, UnitPlan};
 
-use super::summaries;
-
-/// How many units, layers and operations are named in a line.
-const ROLLED_UP: usize = 4;
+use super::{owners, summaries};
 
 /// Arguments of `trace summary`.
 #[derive(clap::Args)]
@@ -22,7 +18,7 @@ pub struct Args {
     /// Whose memory to look into [default: that of the rank with the highest peak].
     #[arg(long, value_name = "RANK")]
     rank: Option<u32>,
-    /// How many owners and call sites to name.
+    /// How many owners, call sites, units and layers to name.
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
     /// Print one JSON object, with all of them.
@@ -32,7 +28,7 @@ pub struct Args {
 
 /// Sums up, and prints it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut all = summaries(&args.path)?;
+    let (mut all, mut warnings) = summaries(&args.path)?;
     if let Some(rank) = args.rank {
         let ranks: Vec<String> = all.iter().map(|summary| summary.rank.to_string()).collect();
         all.retain(|summary| summary.rank == rank);
@@ -41,36 +37,42 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             anyhow::bail!("--rank {rank}: {path} has no log of that rank; it has ranks {ranks}");
         }
     }
+    let uneven = uneven_end(&all);
     if args.json {
-        println!("{}", serde_json::json!({ "logs": all }));
+        warnings.extend(uneven);
+        println!("{}", serde_json::json!({ "logs": all, "warnings": warnings }));
         return Ok(());
     }
     print_ranks(&all);
     print_warnings(&all);
+    if let Some(uneven) = uneven {
+        println!("\n{uneven}");
+    }
     // Of equals the first.
     let highest = all.iter().rev().max_by_key(|summary| summary.active_peak);
     if let Some((summary, peak)) = highest.and_then(|s| Some((s, s.peak.as_ref()?))) {
         print_peak(summary, peak, all.len() > 1);
+        owners::print_holders(peak, args.top);
+        print_sites(peak, args.top);
+        owners::print_units(peak, args.top);
+        owners::print_layers(peak, args.top);
         print_regions(summary);
         print_fragmentation(peak);
-        print_owners(peak, args.top);
-        print_rollups(peak);
-        print_sites(peak, args.top);
         print_plans(summary);
     }
     Ok(())
 }
 
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     Bytes(bytes).to_string()
 }
 
 /// `part` of `whole`, in percent.
-fn percent(part: u64, whole: u64) -> f64 {
+pub(super) fn percent(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
 
-fn plural(count: u64, one: &str) -> String {
+pub(super) fn plural(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -105,7 +107,7 @@ fn print_peak(summary: &Summary, peak: &Peak, of_many: bool) {
     };
     let others = if of_many { " most of all (--rank N shows another)" } else { "" };
     println!(
-        "\nrank {} held {}{others}: {when}, after {:.3} s{what}, with {} in flight\n",
+        "\nrank {} held {}{others}: {when}, after {:.3} s{what}, with {} in flight",
         summary.rank,
         bytes(peak.active),
         peak.seconds,
@@ -114,7 +116,7 @@ fn print_peak(summary: &Summary, peak: &Peak, of_many: bool) {
 }
 
 fn print_regions(summary: &Summary) {
-    println!("region        at the peak            its own peak   reserved     at the end");
+    println!("\nregion        at the peak            its own peak   reserved     at the end");
     for r in &summary.regions {
         println!(
             "{:<12}  {:>11}  {:>5.1} %  {:>12}  {:>9}  {:>13}",
@@ -139,48 +141,6 @@ fn print_fragmentation(peak: &Peak) {
         bytes(lost.padding),
         percent(lost.padding, peak.active)
     );
-}
-
-fn print_owners(peak: &Peak, top: usize) {
-    println!("\nwho held it, of {}", plural(peak.owners.len() as u64, "owner"));
-    for o in peak.owners.iter().take(top) {
-        let unit = o.unit.map_or("-".to_owned(), |unit| unit.to_string());
-        let layer = o.layer.map_or("-".to_owned(), |layer| format!("layer {layer}"));
-        println!(
-            "{:>10}  {:>5.1} %  {unit:<22} {layer:<9} {:<12} {:>10}  {}",
-            bytes(o.bytes),
-            percent(o.bytes, peak.active),
-            o.region,
-            plural(o.blocks, "block"),
-            o.op
-        );
-    }
-}
-
-/// The same bytes by unit, by layer and by operation alone: the largest few of each.
-fn print_rollups(peak: &Peak) {
-    println!();
-    let layer = |layer: u32| format!("layer {layer}");
-    let none = || "outside".to_owned();
-    print_rollup("by unit", peak, |o| o.unit.map_or_else(none, |unit| unit.to_string()));
-    print_rollup("by layer", peak, |o| o.layer.map_or_else(none, layer));
-    // Parameters and what is kept for them have names; all of a kind count together.
-    print_rollup("by operation", peak, |o| kind(&o.op).to_owned());
-}
-
-fn print_rollup(title: &str, peak: &Peak, of: impl Fn(&Owner) -> String) {
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
-    for owner in &peak.owners {
-        *sums.entry(of(owner)).or_default() += owner.bytes;
-    }
-    let count = sums.len();
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by_key(|(_, sum)| Reverse(*sum));
-    let shown: Vec<_> =
-        sums.iter().take(ROLLED_UP).map(|(name, sum)| format!("{name} {}", bytes(*sum))).collect();
-    let more = count.saturating_sub(ROLLED_UP);
-    let more = if more > 0 { format!(", {more} more") } else { String::new() };
-    println!("{title:<13} {}{more}", shown.join(", "));
 }
 
 fn print_sites(peak: &Peak, top: usize) {
@@ -234,4 +194,21 @@ fn print_warnings(all: &[Summary]) {
             println!("\nrank {rank}: {hits} that no plan foresaw went to the overflow region");
         }
     }
+}
+
+/// Says if ranks do not end in the same step, as those of a whole run do.
+fn uneven_end(all: &[Summary]) -> Option<String> {
+    // Of a run that was resumed, the last log of each rank counts.
+    let ends = all.iter().map(|s| (s.rank, s.step_range().map(|(_, last)| last)));
+    let ends: BTreeMap<u32, Option<u64>> = ends.collect();
+    let first = ends.iter().min_by_key(|(_, step)| **step)?;
+    let last = ends.iter().max_by_key(|(_, step)| **step)?;
+    let [(first, from), (last, to)] = [first, last].map(|(rank, step)| {
+        (rank, step.map_or("before the first".to_owned(), |step| format!("in {step}")))
+    });
+    (from != to).then(|| {
+        format!(
+            "the logs end in different steps (rank {first} {from}, rank {last} {to}): the run was killed or failed, or is still going"
+        )
+    })
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use slimpipe::train::draw::{self, Chart};
+use slimpipe::train::trace::Playback;
 use slimpipe::train::trace::view::{Traced, page};
-use slimpipe::train::trace::{Playback, logs};
 
+use super::readable;
 use crate::cli::output;
 
 /// Arguments of `trace view`.
@@ -42,14 +43,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut traces = Vec::new();
     for path in &args.files {
-        let mut trace = Traced::new(path.display().to_string());
-        for path in logs(path)? {
-            let mut log = Playback::open(&path)?;
-            trace.add(&mut log)?;
-            if let Some(at) = log.cut_at() {
-                let path = path.display();
-                eprintln!("{path} was cut at byte {at}: the page shows what is before that");
+        let ((trace, cuts), _) = readable(path, |logs| {
+            let mut trace = Traced::new(path.display().to_string());
+            let mut cuts = Vec::new();
+            for path in logs {
+                let mut log = Playback::open(path)?;
+                trace.add(&mut log)?;
+                cuts.extend(log.cut_at().map(|at| (path.display().to_string(), at)));
             }
+            Ok((trace, cuts))
+        })?;
+        for (path, at) in cuts {
+            eprintln!("{path} was cut at byte {at}: the page shows what is before that");
         }
         traces.push(trace);
     }
