@@ -257,9 +257,16 @@ fn a_diff_tells_owners_that_changed_by_its_exit_code() {
     scene.train("less", "memory.recompute=full");
     let outcome = scene.run("trace diff same less");
     assert_eq!((outcome.code, &outcome.err[..]), (Some(1), ""));
-    for expected in ["all but messages ", "changes of more than 1 %", "slots, layer 0, ", " -"] {
+    for expected in
+        ["total (without messages) ", "changes of more than 1 %", "slots, layer 0, ", " -"]
+    {
         assert!(outcome.out.contains(expected), "no {expected:?} in: {}", outcome.out);
     }
+    // Totals stand above what they are made of.
+    let rows: Vec<_> = outcome.out.lines().skip(1).filter(|line| line.starts_with("  ")).collect();
+    let is_total = |row: &&&str| row.starts_with("  total ");
+    let totals = rows.iter().filter(is_total).count();
+    assert!(totals > 0 && rows.iter().take(totals).all(|row| is_total(&row)), "{}", outcome.out);
     // All that forwards save together is no more than the whole.
     assert_eq!(scene.run("trace diff same less --threshold 100").code, Some(0));
     let told = scene.run("trace diff same less --json");
@@ -271,6 +278,31 @@ fn a_diff_tells_owners_that_changed_by_its_exit_code() {
     let whole = changes.iter().find(|change| change["rank"] == 0 && change["region"].is_null());
     let whole = whole.unwrap();
     assert_eq!((whole["before"].as_u64(), whole["after"].as_u64()), (Some(before), Some(after)));
+}
+
+#[test]
+fn a_diff_compares_ranks_that_both_runs_have_and_names_the_others() {
+    let scene = Scene::new();
+    scene.train("two", "train.steps=1");
+    let log = "two/memory.events/rank-0001.step-00000001.events";
+    scene.write("one.events", scene.read("two/memory.events/rank-0000.step-00000001.events"));
+    for (words, line, keys) in [
+        ("trace diff two one.events", "rank 1 is only in two\n", ["only_before", "only_after"]),
+        ("trace diff one.events two", "rank 1 is only in two\n", ["only_after", "only_before"]),
+    ] {
+        let outcome = scene.run(words);
+        assert_eq!((outcome.code, &outcome.err[..]), (Some(1), ""), "{}", outcome.out);
+        assert!(outcome.out.starts_with(line), "{}", outcome.out);
+        let told = json(&scene.run(&format!("{words} --json")).out);
+        assert_eq!((&told[keys[0]], &told[keys[1]]), (&json("[1]"), &json("[]")));
+        assert_eq!((&told["changes"], &told["changed"]), (&json("[]"), &true.into()));
+    }
+    let both = ["no rank to compare", "one.events has rank 0", "events has rank 1"];
+    scene.refuse(&format!("trace diff one.events {log}"), &both);
+    scene.write(log, b"");
+    let outcome = scene.run("trace diff one.events two");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.out);
+    assert!(outcome.err.starts_with(&format!("warning: left out {log}: byte 0: ")));
 }
 
 #[test]

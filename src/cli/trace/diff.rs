@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use slimpipe::allocator::Bytes;
-use slimpipe::train::trace::{Change, diff};
+use slimpipe::train::trace::{Change, Diff, Summary, diff};
 
 use super::summaries;
 
@@ -35,19 +35,51 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let ((before, mut warnings), (after, more)) =
         (summaries(&args.before)?, summaries(&args.after)?);
     warnings.extend(more);
-    let changes = diff(&before, &after);
+    let Diff { only_before, only_after, changes } = diff(&before, &after);
+    if only_before.len() == ranks(&before).len() {
+        let [before, after] = [(&args.before, &before), (&args.after, &after)]
+            .map(|(path, all)| format!("{} has {}", path.display(), named(&ranks(all))));
+        anyhow::bail!("there is no rank to compare: {before}, {after}");
+    }
     let counts = |change: &&Change| !change.is_timing && change.percent.abs() > args.threshold;
     let counted: Vec<_> = changes.iter().filter(counts).collect();
+    let changed = !counted.is_empty() || !only_before.is_empty() || !only_after.is_empty();
     if args.json {
-        let (threshold, changed) = (args.threshold, !counted.is_empty());
         println!(
             "{}",
-            json!({ "threshold_percent": threshold, "changed": changed, "changes": changes, "warnings": warnings })
+            json!({
+                "threshold_percent": args.threshold,
+                "changed": changed,
+                "only_before": only_before,
+                "only_after": only_after,
+                "changes": changes,
+                "warnings": warnings,
+            })
         );
     } else {
+        for (only, path) in [(&only_before, &args.before), (&only_after, &args.after)] {
+            match only.len() {
+                0 => {}
+                1 => println!("{} is only in {}", named(only), path.display()),
+                _ => println!("{} are only in {}", named(only), path.display()),
+            }
+        }
         print(args, &changes, &counted);
     }
-    Ok(ExitCode::from(u8::from(!counted.is_empty())))
+    Ok(ExitCode::from(u8::from(changed)))
+}
+
+fn ranks(all: &[Summary]) -> Vec<u32> {
+    let mut ranks: Vec<_> = all.iter().map(|summary| summary.rank).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    ranks
+}
+
+/// `rank 2`, `ranks 2, 3`.
+fn named(ranks: &[u32]) -> String {
+    let numbers: Vec<_> = ranks.iter().map(u32::to_string).collect();
+    format!("rank{} {}", if ranks.len() == 1 { "" } else { "s" }, numbers.join(", "))
 }
 
 fn print(args: &Args, changes: &[Change], counted: &[&Change]) {
@@ -71,7 +103,7 @@ fn print(args: &Args, changes: &[Change], counted: &[&Change]) {
 /// Who changed: `transient, layer 3, matmul`.
 fn name(change: &Change) -> String {
     let owner = &change.owner;
-    let Some(region) = owner.region else { return "all but messages".to_owned() };
+    let Some(region) = owner.region else { return "total (without messages)".to_owned() };
     let mut name = region.to_owned();
     if let Some(layer) = owner.layer {
         name += &format!(", layer {layer}");

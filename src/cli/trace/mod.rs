@@ -17,7 +17,7 @@ pub enum Trace {
     /// Say what a run's memory held at its peaks, who held it, and which code made it.
     Summary(summary::Args),
     /// Compare two runs by owner. Exit code 0: nothing changed by more than the threshold; 1:
-    /// something did; 2: a log cannot be read.
+    /// something did, or a rank is in one of them only; 2: they cannot be read or compared.
     Diff(diff::Args),
     /// Show when memory was used, where and what for: a page for the browser.
     View(view::Args),

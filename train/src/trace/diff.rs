@@ -8,6 +8,17 @@ use slimpipe_allocator::Region;
 
 use super::Summary;
 
+/// What two runs have in common, and what changed in that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Diff {
+    /// Ranks that only the first has. They are not compared.
+    pub only_before: Vec<u32>,
+    /// And those that only the second has.
+    pub only_after: Vec<u32>,
+    /// What changed in ranks that both have: totals first, then the largest changes.
+    pub changes: Vec<Change>,
+}
+
 /// Something that holds another number of bytes at most than before.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
@@ -20,8 +31,7 @@ pub struct Change {
     pub before: u64,
     /// And in the second.
     pub after: u64,
-    /// The difference, in percent of all that the rank held at most in the first run (in the second, if
-    /// the first has no such rank).
+    /// The difference, in percent of all that the rank held at most in the first run.
     pub percent: f64,
     /// Whether it depends on which rank waits for which, as messages do, and so differs between two
     /// runs of one program.
@@ -69,25 +79,30 @@ fn peaks(summaries: &[Summary]) -> BTreeMap<u32, BTreeMap<Owner, u64>> {
     ranks
 }
 
-/// What changed from `before` to `after`: every rank's peak, each region's, each owner's, largest
-/// change first. Owners are compared by the most they ever held, whenever that was.
-pub fn diff(before: &[Summary], after: &[Summary]) -> Vec<Change> {
+/// What changed from `before` to `after`: every rank's total, each region's, each owner's. Owners are
+/// compared by the most they ever held, whenever that was.
+pub fn diff(before: &[Summary], after: &[Summary]) -> Diff {
     let (before, after) = (peaks(before), peaks(after));
-    let (none, mut changes) = (BTreeMap::new(), Vec::new());
-    for rank in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-        let [old, new] = [&before, &after].map(|ranks| ranks.get(rank).unwrap_or(&none));
-        let whole = old.get(&Owner::ALL).or(new.get(&Owner::ALL)).copied().unwrap_or(0).max(1);
+    let mut diff = Diff::default();
+    diff.only_after.extend(after.keys().filter(|rank| !before.contains_key(rank)));
+    for (&rank, old) in &before {
+        let Some(new) = after.get(&rank) else {
+            diff.only_before.push(rank);
+            continue;
+        };
+        let whole = old.get(&Owner::ALL).copied().unwrap_or(0).max(1);
         for owner in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let [before, after] = [old, new].map(|peaks| peaks.get(owner).copied().unwrap_or(0));
             if before != after {
                 let percent = 100.0 * (after as f64 - before as f64) / whole as f64;
                 let (owner, is_timing) = (owner.clone(), owner.is_timing());
-                changes.push(Change { rank: *rank, owner, before, after, percent, is_timing });
+                diff.changes.push(Change { rank, owner, before, after, percent, is_timing });
             }
         }
     }
-    changes.sort_by_cached_key(|change| {
-        (Reverse(change.before.abs_diff(change.after)), change.rank, change.owner.clone())
+    diff.changes.sort_by_cached_key(|change| {
+        let size = Reverse(change.before.abs_diff(change.after));
+        (change.owner != Owner::ALL, size, change.rank, change.owner.clone())
     });
-    changes
+    diff
 }

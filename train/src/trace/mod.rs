@@ -28,7 +28,7 @@ mod replay;
 pub mod summary;
 pub mod view;
 
-pub use diff::{Change, Owner as ChangedOwner, diff};
+pub use diff::{Change, Diff, Owner as ChangedOwner, diff};
 pub use error::TraceError;
 pub use files::{logs, timeline};
 pub use playback::{Event, Playback};

@@ -7,7 +7,7 @@ use std::{fs, io};
 use slimpipe_allocator::events::ReadError;
 use slimpipe_train::trace::export::{Format, Options, export};
 use slimpipe_train::trace::view::{Traced, page};
-use slimpipe_train::trace::{Playback, Summary, TraceError, diff};
+use slimpipe_train::trace::{Diff, Playback, Summary, TraceError, diff};
 use tempfile::TempDir;
 
 use crate::counting::counted;
@@ -29,7 +29,8 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Summary, TraceError> {
         Ok(summary) => {
             assert!(summary.events <= bytes.len() as u64 / RECORD as u64);
             assert!(summary.cut_at.is_none_or(|at| at < bytes.len() as u64));
-            assert!(diff(std::slice::from_ref(summary), std::slice::from_ref(summary)).is_empty());
+            let same = std::slice::from_ref(summary);
+            assert_eq!(diff(same, same), Diff::default());
         }
         Err(TraceError::Log { source: ReadError::Corrupt { offset, .. }, .. }) => {
             assert!(*offset <= bytes.len() as u64);
