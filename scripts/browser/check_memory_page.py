@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 
-from scene import OUT, RUNS, SLIMPIPE, Log, PageTest, slimpipe, unit_name
+from scene import OUT, RUNS, SLIMPIPE, Log, PageTest, resume_later, slimpipe, unit_name
 
 
 def amount(count):
@@ -219,6 +219,121 @@ class MemoryPage(PageTest):
         told = [f"{n} of {len(log.blocks)} blocks" for n, log in zip(counts, (self.logs[0], again))]
         self.assertEqual(page.text("#found"), "; ".join(told))
         self.assert_seen(self.drawn(page), "compared.png")
+
+    def peak(self, rank):
+        """What the summary says of a rank's peak: bytes, and when."""
+        summary = json.loads(slimpipe(f"trace summary kept --rank {rank} --json"))["logs"][0]
+        return summary["active_peak"], summary["peak"]["seconds"]
+
+    def assert_at_peak(self, page, rank, panel=0):
+        most, when = self.peak(rank)
+        cursor = page.evaluate(f"panels[{panel}].cursor")
+        live = sum(b["bytes"] for b in self.logs[rank].blocks if b["begin"] <= cursor + 1e-8 and cursor + 1e-8 < b["end"])
+        self.assertEqual(live, most)
+        # Ranks do not begin their logs at once.
+        self.assertAlmostEqual(cursor, when, delta=0.2)
+        self.assertFalse(page.evaluate("byId('tip').hidden"))
+        self.assertTrue(page.text("#tip").startswith(f"rank {rank}'s peak: {amount(most)}\n"), page.text("#tip"))
+        low, high, *_ = self.view(page)
+        self.assertTrue(low <= cursor <= high)
+        return cursor
+
+    def test_the_peak_is_marked_and_a_key_goes_there(self):
+        page = self.drawn(self.open("memory.html"))
+        ink = """(() => {
+          const panel = panels[0], x = Math.round(LEFT + (%s - view.from) / (view.to - view.from) * (panel.canvas.clientWidth - LEFT));
+          const g = panel.canvas.getContext("2d"), pixel = y => css([...g.getImageData(x, y, 1, 1).data.slice(0, 3)]);
+          return [pixel(rowHeight(panel) / 2), pixel(chart(panel) + STRIP / 2)].map(is => is === css(rgb(style("--ink"))));
+        })()"""
+        page.key("p")
+        at = self.assert_at_peak(page, 0)
+        self.assertEqual(page.evaluate(ink % at), [True, True])
+        # The marks are the peak's, not the cursor's, and say what they are.
+        page.hover(5, 5)
+        page.key("+")
+        page.key("0")
+        self.assertEqual(page.evaluate(ink % at), [True, True])
+        self.assertEqual(page.evaluate(ink % (at + 0.3 * self.logs[0].end)), [False, False])
+        page.hover(*self.on_chart(page, at, 0))
+        self.assertTrue(page.text("#tip").startswith(f"rank 0's peak: {amount(self.peak(0)[0])}"))
+        # From where it is not to be seen: the view goes there as it is, and zooms around it.
+        page.hover(5, 5)
+        page.evaluate(f"move({at} < end / 2 ? end * 0.9 : 0, end * 0.05)")
+        self.assertEqual(page.evaluate("panels[0].cursor === undefined && byId('tip').hidden"), True)
+        page.key("p")
+        self.assert_at_peak(page, 0)
+        low, high, *_ = self.view(page)
+        self.assertAlmostEqual(high - low, 0.05 * page.evaluate("end"))
+        for _ in range(8):
+            page.key("+")
+        self.assert_at_peak(page, 0)
+        for _ in range(8):
+            page.key("ArrowRight")
+        self.assertTrue(page.evaluate("byId('tip').hidden"))
+        page.key("]")
+        self.assertTrue(page.evaluate("panels[0].cursor === undefined"))
+        page.evaluate("byId('peak').click()")
+        page.settle()
+        self.assert_at_peak(page, 1)
+
+    def test_of_two_runs_the_key_goes_to_one_peak_after_the_other(self):
+        page = self.open("compared.html", height=1000)
+        places = []
+        for _ in range(3):
+            page.key("p")
+            places.append((page.evaluate("panels.map(panel => panel.cursor)"), page.text("#tip")))
+        self.assertEqual(places[0], places[2])
+        self.assert_at_peak(page, 0)
+        again = json.loads(slimpipe("trace summary again --rank 0 --json"))["logs"][0]["active_peak"]
+        self.assertTrue(places[1][1].startswith(f"rank 0's peak: {amount(again)}"))
+        for (first, second), _ in places:
+            self.assertEqual(first, second)
+
+    def test_a_run_that_was_resumed_later_has_its_pause_folded_and_its_times_told(self):
+        later, pause = resume_later("kept", 663), r"pause of 11 min( \d+ s)?"
+        slimpipe(f"trace view {later} --out later.html")
+        page = self.drawn(self.open("later.html"))
+        ran = max(log.end for log in self.logs)
+        self.assertLess(page.evaluate("end"), 2.2 * ran)
+        block = self.saved()
+        fold = page.evaluate("pauses[0]")
+        self.assertGreater(fold["lasted"], 600)
+        # The same block of both parts, where each is on the page.
+        begin, finish = self.told(block)
+        middle = (block["begin"] + block["end"]) / 2
+        for hidden, seconds in [(0, 0), (fold["lasted"] - fold["shown"], 663)]:
+            page.hover(*self.on_map(page, middle + seconds - hidden, block["region"], block["offset"] + block["bytes"] / 2))
+            tip = page.text("#tip")
+            self.assertTrue(tip.startswith(begin) and tip.endswith(finish), tip)
+            scale = {"s": 1, "ms": 1e-3, "µs": 1e-6}
+            times = [float(number) * scale[unit] for number, unit in re.findall(r"([\d.]+) (s|ms|µs)\b", tip)]
+            expected = [block["begin"] + seconds, block["end"] + seconds, block["end"] - block["begin"]]
+            for found, right in zip(times, expected, strict=True):
+                self.assertAlmostEqual(found, right, delta=2e-4)
+        page.hover(*self.on_chart(page, fold["at"] + fold["shown"] / 2, 0))
+        self.assertRegex(page.text("#tip"), f"^{pause}: no log was written\n")
+        # Words on the axis stand where their times are, before the pause and after it.
+        words = page.evaluate(
+            """(() => {
+              const g = CanvasRenderingContext2D.prototype, write = g.fillText, words = [];
+              g.fillText = function (text, x, y) { words.push([text, x, y]); };
+              draw(panels[0]);
+              g.fillText = write;
+              redraw();
+              const { clientWidth, clientHeight } = panels[0].canvas;
+              const t = x => view.from + (x - 3 - LEFT) / (clientWidth - LEFT) * (view.to - view.from);
+              return words.map(([text, x, y]) => [text, y > clientHeight - AXIS ? t(x) : null]);
+            })()"""
+        )
+        self.assertTrue(any(re.fullmatch(pause, text) for text, _ in words), words)
+        ticks = [(text, t) for text, t in words if t is not None]
+        self.assertTrue(any(t < fold["at"] for _, t in ticks) and any(t > fold["at"] for _, t in ticks), ticks)
+        for text, t in ticks:
+            number, unit = text.split() if text != "0" else ("0", "s")
+            hidden = fold["lasted"] - fold["shown"] if t > fold["at"] else 0
+            self.assertAlmostEqual(float(number) * scale[unit], t + hidden, delta=1e-3, msg=text)
+        page.hover(5, 5)
+        self.assert_seen(self.drawn(page), "later.png")
 
     def test_it_is_seen_in_light_and_in_dark_and_by_every_colour(self):
         light = self.assert_seen(self.drawn(self.open("memory.html")), "memory-light.png")

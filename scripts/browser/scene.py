@@ -20,6 +20,9 @@ SLIMPIPE = os.environ.get("SLIMPIPE", ROOT / "target/release/slimpipe")
 SIZES = f'data.paths=["{ROOT}/docs"] train.steps=2 train.seq_len=64 parallel.pipeline=2 parallel.slices=4'
 RUNS = {"kept": "memory.recompute=none", "again": "memory.recompute=full"}
 
+# Where a log says when it began, in nanoseconds.
+BEGAN = 16
+
 
 def slimpipe(words):
     """Runs the command in the folder of what is kept."""
@@ -40,6 +43,18 @@ def train():
         slimpipe(f"trace export {run} --to jsonl --out {run}.jsonl")
 
 
+def resume_later(run, seconds):
+    """Makes a run whose ranks do all once more, that many seconds after they did so first; gives its name."""
+    later = f"{run}-later"
+    shutil.rmtree(OUT / later, ignore_errors=True)
+    shutil.copytree(OUT / run / "memory.events", OUT / later)
+    for log in sorted((OUT / later).iterdir()):
+        data = bytearray(log.read_bytes())
+        struct.pack_into("<Q", data, BEGAN, struct.unpack_from("<Q", data, BEGAN)[0] + round(seconds * 1e9))
+        log.with_suffix(".later.events").write_bytes(data)
+    return later
+
+
 @functools.cache
 def browser():
     """One browser for all checks."""
@@ -58,7 +73,7 @@ class Log:
 
     def __init__(self, run, rank):
         files = sorted((OUT / run / "memory.events").iterdir())
-        began = min(struct.unpack("<Q", file.read_bytes()[16:24])[0] for file in files)
+        began = min(struct.unpack_from("<Q", file.read_bytes(), BEGAN)[0] for file in files)
         with open(OUT / f"{run}.jsonl") as lines:
             events = [event for event in map(json.loads, lines) if event["rank"] == rank]
         self.blocks, self.phases, live = [], [], {}

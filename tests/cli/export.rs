@@ -210,7 +210,9 @@ fn an_export_of_one_log_or_of_a_run_without_a_timeline_shows_what_there_is() {
     std::fs::remove_file(scene.path("run/timeline.json")).unwrap();
     scene.succeed("trace export run --to perfetto --out phases.json");
     scene.succeed("trace view phases.json --out phases.html");
-    assert!(scene.text("phases.html").contains("phases, with their waiting: phases.json"));
+    assert!(
+        scene.text("phases.html").contains("forwards and backwards, waits included: phases.json")
+    );
     scene.refuse("trace view run phases.json", &["different pages"]);
     scene.write("run/timeline.json", "{}");
     scene.refuse(

@@ -323,4 +323,5 @@ fn what_holds_no_log_is_refused() {
     for (path, told) in [("none", "no such file"), ("tiny.toml", "not a memory event log")] {
         scene.refuse(&format!("trace view {path}"), &[path, told]);
     }
+    scene.refuse("trace view a b c", &["one run, or of 2", "3 were given"]);
 }

@@ -86,14 +86,18 @@ fn the_page_holds_every_block_where_and_when_it_lived_and_none_overlap() {
     write(&path, 3);
     let page = page(&[traced(&path)]);
     let data = data(&page);
-    let rank = &data[0]["ranks"][0];
+    let rank = &data["runs"][0]["ranks"][0];
     assert_eq!((&rank["rank"], &rank["line"]), (&3.into(), &64.into()));
     let ([begins, ends, places, sizes, owners], [regions, .., names]) = columns(&page, rank);
 
     let mut log = Playback::open(&path).unwrap();
+    let (mut highest, mut peaked) = (0, 0);
     let (mut at, tick) = (0, (rank["tick"].as_f64().unwrap() * 1e9).round() as u64);
     let base = rank["bases"][Region::Overflow.index()].as_u64().unwrap();
     while let Some(event) = log.next().unwrap() {
+        if log.memory().active().current > highest {
+            (highest, peaked) = (log.memory().active().current, event.time);
+        }
         let What::Alloc(block) = event.what else { continue };
         assert_eq!(u64::from(begins[at]), event.time / tick);
         assert_eq!(u64::from(places[at]), base + block.offset / 64);
@@ -107,6 +111,7 @@ fn the_page_holds_every_block_where_and_when_it_lived_and_none_overlap() {
     }
     assert_eq!(at, begins.len());
     assert_eq!(rank["peak"].as_u64(), Some(log.memory().active().peak));
+    assert_eq!(rank["peaked"].as_u64(), Some(peaked / tick));
     assert!(at > 600);
     for a in 0..at {
         assert!(begins[a] <= ends[a]);
@@ -132,7 +137,7 @@ fn a_page_asks_nothing_of_the_network_and_no_name_ends_its_data() {
     }
     // The data, the script, and of each run its blocks and its units.
     assert_eq!(text.matches("</script>").count(), 2 + 2 * 2);
-    assert_eq!(data(&text).as_array().unwrap().len(), 2);
+    assert_eq!(data(&text)["runs"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -145,9 +150,44 @@ fn a_resumed_run_has_both_logs_of_a_rank_one_after_the_other() {
     trace.add(&mut Playback::open(&second).unwrap()).unwrap();
     let page = page(&[trace]);
     let data = data(&page);
-    let ranks = data[0]["ranks"].as_array().unwrap();
+    let ranks = data["runs"][0]["ranks"].as_array().unwrap();
     assert_eq!(ranks.len(), 1);
     let ([begins, ..], _) = columns(&page, &ranks[0]);
     assert_eq!(begins.len() % 2, 0);
     assert!(begins.is_sorted());
+}
+
+#[test]
+fn a_pause_of_days_costs_no_precision_and_is_told_beside_what_a_page_shows_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("1.events"), dir.path().join("2.events"));
+    write(&first, 1);
+    let mut log = std::fs::read(&first).unwrap();
+    // When the log began.
+    let began = u64::from_le_bytes(log[16..24].try_into().unwrap());
+    let pause = 3 * 24 * 3600 * 1_000_000_000;
+    log[16..24].copy_from_slice(&(began + pause).to_le_bytes());
+    std::fs::write(&second, log).unwrap();
+
+    let alone = data(&page(&[traced(&first)]));
+    assert_eq!(alone["pauses"], serde_json::json!([]));
+    let mut trace = traced(&first);
+    trace.add(&mut Playback::open(&second).unwrap()).unwrap();
+    let page = page(&[trace]);
+    let data = data(&page);
+    let rank = &data["runs"][0]["ranks"][0];
+    let seconds = |value: &Value| value.as_f64().unwrap();
+    let (tick, end) = (seconds(&rank["tick"]), seconds(&alone["runs"][0]["ranks"][0]["end"]));
+    assert_eq!(rank["tick"], alone["runs"][0]["ranks"][0]["tick"]);
+    assert!(seconds(&rank["end"]) < 2.1 * end);
+    // What the page leaves out and what it shows are what the second log began after the first.
+    let gap = &data["pauses"][0];
+    let hidden = seconds(&gap["lasted"]) - seconds(&gap["shown"]);
+    let ([begins, ..], _) = columns(&page, rank);
+    let half = begins.len() / 2;
+    for at in 0..half {
+        let apart = (f64::from(begins[half + at]) - f64::from(begins[at])) * tick + hidden;
+        assert!((apart - pause as f64 * 1e-9).abs() < 1e-6, "{at}: {apart}");
+    }
+    assert_eq!(data["pauses"].as_array().unwrap().len(), 1);
 }

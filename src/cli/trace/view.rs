@@ -13,6 +13,9 @@ use slimpipe::train::trace::view::{Traced, page};
 use super::readable;
 use crate::cli::output;
 
+/// Runs below each other on a page: each needs room for its map.
+const MOST_RUNS: usize = 2;
+
 /// Arguments of `trace view`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -41,6 +44,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let text = draw::page(&charts.collect::<Result<Vec<_>, _>>()?)?;
         return put(args, |out| out.write_all(text.as_bytes()));
     }
+    let count = args.files.len();
+    ensure!(
+        count <= MOST_RUNS,
+        "a page shows the memory of one run, or of {MOST_RUNS} to compare; {count} were given"
+    );
     let mut traces = Vec::new();
     for path in &args.files {
         let ((trace, cuts), _) = readable(path, |logs| {

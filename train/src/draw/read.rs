@@ -123,7 +123,7 @@ impl Found {
     fn finish(self, path: &Path) -> Result<Chart, String> {
         let Self { about, spans, phases } = self;
         let (what, mut ranks, mut others) = match spans.is_empty() {
-            true => ("phases, with their waiting", phases, spans),
+            true => ("forwards and backwards, waits included", phases, spans),
             false => ("measured", spans, phases),
         };
         if ranks.iter().all(|row| row.bars.is_empty()) {

@@ -23,8 +23,8 @@ function bytes(x) {
   while (x >= 1024 && at < 4) { x /= 1024; at++; }
   return `${at ? x.toFixed(2) : x} ${units[at]}`;
 }
-function seconds(t) {
-  return t >= 1 ? `${t.toFixed(4)} s` : t >= 1e-3 ? `${(t * 1e3).toFixed(3)} ms` : `${(t * 1e6).toFixed(1)} µs`;
+function seconds(t, digits = 4) {
+  return t >= 1 ? `${t.toFixed(digits)} s` : t >= 1e-3 ? `${(t * 1e3).toFixed(3)} ms` : `${(t * 1e6).toFixed(1)} µs`;
 }
 // The round number next above, as steps of an axis are.
 function nice(step) {

@@ -1,6 +1,7 @@
 //! A rank's logs as blocks with a lifetime and a place: what a map of memory over time shows.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use slimpipe_allocator::{Phase, Region, UnitId};
 
@@ -32,11 +33,11 @@ pub(super) struct Blocks {
     pub stretches: Vec<Stretch>,
     /// Where each region's blocks ever ended, in the order of [`Region::ALL`].
     pub extents: [u64; Region::COUNT],
-    /// Most live bytes.
+    /// Most live bytes, and when there were first as many.
     pub peak: u64,
-    /// When the first log began, and when the last event happened.
-    pub begin: u64,
-    pub end: u64,
+    pub peaked: u64,
+    /// When each log began, and when its last event happened.
+    pub logs: Vec<Range<u64>>,
     numbers: HashMap<Owner, u32>,
 }
 
@@ -59,15 +60,18 @@ impl Blocks {
     /// Adds a log. Blocks that are live at its end end with it.
     pub fn add(&mut self, log: &mut Playback) -> Result<(), TraceError> {
         let began = log.began();
-        self.begin = if self.blocks.is_empty() { began } else { self.begin.min(began) };
-        self.end = self.end.max(began);
+        let mut end = began;
         let first = self.blocks.len();
         // Numbers of names are a log's own.
         let mut known = HashMap::new();
         let mut running: Option<Stretch> = None;
         while let Some(Event { time, what, freed }) = log.next()? {
             let time = began.saturating_add(time);
-            self.end = self.end.max(time);
+            end = end.max(time);
+            let active = log.memory().active().current;
+            if active > self.peak {
+                (self.peak, self.peaked) = (active, time);
+            }
             match what {
                 What::Alloc(block) => {
                     let Block { region, offset: place, bytes, unit, layer, name, .. } = block;
@@ -93,12 +97,21 @@ impl Blocks {
                 _ => {}
             }
         }
-        self.peak = self.peak.max(log.memory().active().peak);
-        let end = self.end;
         let open = self.blocks[first..].iter_mut().filter(|block| block.end == OPEN);
         open.for_each(|block| block.end = end);
         self.stretches.extend(running.map(|stretch| Stretch { end, ..stretch }));
+        self.logs.push(began..end);
         Ok(())
+    }
+
+    /// When the first log began.
+    pub fn begin(&self) -> u64 {
+        self.logs.iter().map(|log| log.start).min().unwrap_or(0)
+    }
+
+    /// When the last event happened.
+    pub fn end(&self) -> u64 {
+        self.logs.iter().map(|log| log.end).max().unwrap_or(0)
     }
 
     fn number(&mut self, owner: Owner) -> u32 {

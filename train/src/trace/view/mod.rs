@@ -5,15 +5,18 @@
 
 mod blocks;
 mod columns;
+mod pauses;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::ops::Range;
 
 use serde_json::{Value, json};
 use slimpipe_allocator::{Phase, Region, UnitId};
 
 use self::blocks::{Blocks, Lived, Stretch};
 use self::columns::Columns;
+use self::pauses::Pauses;
 use super::{Name, Playback, TraceError};
 use crate::page::Page;
 
@@ -25,6 +28,7 @@ const PAGE: Page = Page {
         include_str!("page/colours.js"),
         include_str!("page/picture.js"),
         include_str!("page/draw.js"),
+        include_str!("page/marks.js"),
         include_str!("page/input.js"),
         include_str!("page/controls.js"),
     ],
@@ -61,10 +65,13 @@ impl Traced {
 /// # Errors
 /// It cannot be written.
 pub fn page(traces: &[Traced], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-    let about = traces.iter().enumerate().map(|(at, trace)| trace.about(at));
-    let columns =
-        |out: &mut _| traces.iter().enumerate().try_for_each(|(at, trace)| trace.columns(at, out));
-    PAGE.write(&Value::from_iter(about), columns, out)
+    // Runs are on one clock: what is folded is a pause of both.
+    let pauses = Pauses::between(traces.iter().flat_map(Traced::logs).collect());
+    let all = || traces.iter().enumerate();
+    let runs: Value = all().map(|(at, trace)| trace.about(at, &pauses)).collect();
+    let about = json!({ "runs": runs, "pauses": pauses.about() });
+    let columns = |out: &mut _| all().try_for_each(|(at, trace)| trace.columns(at, &pauses, out));
+    PAGE.write(&about, columns, out)
 }
 
 /// The names of the elements that hold a rank's blocks and its units.
@@ -75,14 +82,20 @@ fn elements(trace: usize, rank: u32) -> [String; 2] {
 impl Traced {
     /// All ranks are on one clock, that of the earliest.
     fn begin(&self) -> u64 {
-        self.ranks.values().map(|blocks| blocks.begin).min().unwrap_or(0)
+        self.ranks.values().map(Blocks::begin).min().unwrap_or(0)
+    }
+
+    /// When logs were being written, on that clock.
+    fn logs(&self) -> impl Iterator<Item = Range<u64>> {
+        let (logs, begin) = (self.ranks.values().flat_map(|blocks| &blocks.logs), self.begin());
+        logs.map(move |log| log.start - begin..log.end - begin)
     }
 
     /// All but the columns, as the script takes it.
-    fn about(&self, at: usize) -> Value {
+    fn about(&self, at: usize, pauses: &Pauses) -> Value {
         let ranks = self.ranks.iter().map(|(number, blocks)| {
             let [data, units] = elements(at, *number);
-            let scale = Scale::of(blocks, self.begin());
+            let scale = Scale::of(blocks, self.begin(), pauses);
             let mut names = Names::default();
             blocks.owners.iter().for_each(|owner| _ = names.number(&owner.name));
             let most = |of: fn(&blocks::Owner) -> Option<u32>| {
@@ -96,9 +109,10 @@ impl Traced {
                 "kinds": blocks.owners.len(),
                 "runs": blocks.stretches.len(),
                 "peak": blocks.peak,
+                "peaked": scale.ticks(blocks.peaked.max(blocks.begin())),
                 "tick": scale.tick as f64 * 1e-9,
                 "line": scale.line,
-                "end": scale.ticks(blocks.end),
+                "end": scale.ticks(blocks.end()),
                 "regions": Region::ALL.map(Region::name),
                 "bases": scale.bases,
                 "extents": blocks.extents.map(|bytes| scale.lines(bytes)),
@@ -113,10 +127,15 @@ impl Traced {
         json!({ "name": self.name, "ranks": ranks.collect::<Value>() })
     }
 
-    fn columns(&self, at: usize, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    fn columns(
+        &self,
+        at: usize,
+        pauses: &Pauses,
+        out: &mut (impl Write + ?Sized),
+    ) -> io::Result<()> {
         for (&number, blocks) in &self.ranks {
             let [data, units] = elements(at, number);
-            let scale = Scale::of(blocks, self.begin());
+            let scale = Scale::of(blocks, self.begin(), pauses);
             element(out, &data, |columns| scale.blocks(blocks, columns))?;
             element(out, &units, |columns| scale.stretches(&blocks.stretches, columns))?;
         }
@@ -137,9 +156,10 @@ fn element<W: Write + ?Sized>(
 }
 
 /// How times and places of a rank are counted on a page, in 32 bits.
-struct Scale {
+struct Scale<'a> {
     /// When the page's time begins.
     begin: u64,
+    pauses: &'a Pauses,
     /// Nanoseconds.
     tick: u64,
     /// Bytes.
@@ -148,9 +168,9 @@ struct Scale {
     bases: [u64; Region::COUNT],
 }
 
-impl Scale {
-    fn of(blocks: &Blocks, begin: u64) -> Self {
-        let tick = (blocks.end - begin).div_ceil(LARGEST).max(1);
+impl<'a> Scale<'a> {
+    fn of(blocks: &Blocks, begin: u64, pauses: &'a Pauses) -> Self {
+        let tick = pauses.place(blocks.end() - begin).div_ceil(LARGEST).max(1);
         let bytes: u64 = blocks.extents.iter().sum();
         // Coarser lines for what is beyond 256 GiB. Each region takes whole ones.
         let mut line = LINE;
@@ -161,11 +181,11 @@ impl Scale {
         for at in 1..bases.len() {
             bases[at] = bases[at - 1] + blocks.extents[at - 1].div_ceil(line);
         }
-        Self { begin, tick, line, bases }
+        Self { begin, pauses, tick, line, bases }
     }
 
     fn ticks(&self, time: u64) -> u32 {
-        ((time - self.begin) / self.tick) as u32
+        (self.pauses.place(time - self.begin) / self.tick) as u32
     }
 
     fn lines(&self, bytes: u64) -> u32 {

@@ -1,8 +1,8 @@
 // What the page holds: of each rank columns of 32-bit numbers, in base 64. Blocks, in the order in which they
 // were placed: begin and end in ticks, place and size in lines over all regions, and the number of the owner.
 // Owners: region, microbatch, slice, chunk, layer, name (-1: none). Stretches, in which a rank ran a unit:
-// phase, unit, begin and end in ticks.
-const traces = JSON.parse(byId("data").textContent);
+// phase, unit, begin and end in ticks. Pauses, which are shorter in ticks than they lasted.
+const { runs: traces, pauses } = JSON.parse(byId("data").textContent);
 const OF_BLOCKS = ["begins", "ends", "places", "sizes", "owners"];
 const OF_OWNERS = ["region", "microbatch", "slice", "chunk", "layer", "name"];
 const OF_STRETCHES = ["phase", "microbatch", "slice", "chunk", "begin", "end"];
@@ -62,6 +62,13 @@ function open(rank) {
 }
 for (const { ranks } of traces) for (const rank of ranks) {
   columns(rank.stretches = {}, OF_STRETCHES, Uint32Array, decode(rank.units), 0, rank.runs);
+}
+// The time since the first log began, of a time on the page. Ticks are rounded: what is at an edge of a fold
+// belongs to what is beside it.
+function real(t) {
+  let hidden = 0;
+  for (const { at, shown, lasted } of pauses) if (t > at + shown / 2) hidden += lasted - shown;
+  return t + hidden;
 }
 const lines = rank => Math.max(1, rank.bases.at(-1) + rank.extents.at(-1));
 const end = Math.max(1e-9, ...traces.flatMap(t => t.ranks.map(r => r.end * r.tick)));

@@ -15,6 +15,7 @@ function choose(index) {
   const count = Math.max(...traces.map(t => t.ranks.length));
   chosen = Math.min(Math.max(index, 0), count - 1);
   byId("rank").value = String(chosen);
+  unpin();
   search();
 }
 // Counts what is searched for on the ranks shown.
@@ -55,7 +56,9 @@ byId("by").addEventListener("change", () => { legend(); redraw(); });
 byId("search").addEventListener("input", search);
 byId("search").addEventListener("keydown", event => { if (event.key === "Enter") show(); });
 byId("all").addEventListener("click", all);
+byId("peak").addEventListener("click", toPeak);
 addEventListener("resize", redraw);
 dark.addEventListener("change", () => { legend(); redraw(); });
+document.title = `${traces.map(trace => trace.name).join(" and ")}: memory`;
 legend();
 choose(0);

@@ -46,6 +46,8 @@ function draw(panel) {
     g.fillStyle = style("--faint");
     clip(0, height - AXIS, () => g.fillRect(x(panel.cursor), 0, 1, height - AXIS));
   }
+  clip(0, height - AXIS, () => peaks(panel, g, x, inner, top, tall));
+  clip(0, height - AXIS, () => tears(g, x, inner, height - AXIS));
   words(panel, g, inner, top, tall);
   axis(g, x, inner, height);
   return more;
@@ -123,13 +125,21 @@ function words(panel, g, inner, top, tall) {
     g.fillText(name, 0, last = at);
   });
 }
+// Round times, between pauses.
 function axis(g, x, inner, height) {
-  const step = nice((view.to - view.from) / Math.max(2, inner / 130));
+  const step = nice((view.to - view.from) / Math.max(2, inner / 130)), digits = Math.max(4, Math.ceil(-Math.log10(step)));
   g.fillStyle = style("--faint");
-  for (let t = Math.ceil(view.from / step) * step; t <= view.to; t += step) {
-    const text = tick(seconds(t)), at = x(t) + 3;
-    g.fillRect(at - 3, height - AXIS, 1, 4);
-    if (at + g.measureText(text).width <= LEFT + inner) g.fillText(text, at, height - AXIS + 11);
+  let { from } = view, free = LEFT;
+  for (const { at: upto, shown } of [...pauses, { at: view.to, shown: 0 }]) {
+    const later = real(from) - from, first = Math.ceil((from + later) / step) * step - later;
+    for (let t = first; t <= Math.min(upto, view.to); t += step) {
+      const text = tick(seconds(t + later, digits)), at = x(t) + 3, wide = g.measureText(text).width;
+      g.fillRect(at - 3, height - AXIS, 1, 4);
+      if (at < free || at + wide > LEFT + inner) continue;
+      g.fillText(text, at, height - AXIS + 11);
+      free = at + wide + 6;
+    }
+    from = Math.max(from, upto + shown);
   }
 }
 
@@ -139,6 +149,7 @@ function redraw() {
   asked = true;
   requestAnimationFrame(() => {
     asked = false;
+    if (pinned) tell();
     if (panels.map(draw).some(Boolean)) redraw();
   });
 }

@@ -41,25 +41,29 @@ function place(panel, event) {
   const x = event.clientX - box.left, y = event.clientY - box.top;
   const t = view.from + ((x - LEFT) / (box.width - LEFT)) * (view.to - view.from);
   const share = span.low + ((top + tall - y) / tall) * (span.high - span.low);
-  return { t, y, share, onMap: y > top && y < top + tall, row: Math.floor(y / rowHeight(panel)) };
+  // Marks are pointed at from a few pixels away.
+  const isNear = time => Math.abs(time - t) / (view.to - view.from) * (box.width - LEFT) <= 3;
+  return { t, y, share, isNear, onMap: y > top && y < top + tall, row: Math.floor(y / rowHeight(panel)) };
 }
-function describe(panel, { t, share, onMap, row }) {
-  const ranks = panel.trace.ranks;
+function describe(panel, { t, share, isNear, onMap, row }) {
+  const ranks = panel.trace.ranks, pause = pauses.find(({ at, shown }) => t > at && t < at + shown);
+  if (pause) return aboutPause(pause);
   if (onMap) {
     const rank = rankOf(panel), i = blockAt(rank, t, share * lines(rank));
-    if (i < 0) return `rank ${rank.rank}, ${seconds(t)}: free`;
+    if (i < 0) return `rank ${rank.rank}, ${seconds(real(t))}: free`;
     const { about } = rank, owner = rank.owners[i], region = about.region[owner], layer = about.layer[owner];
     const [what, where] = rank.names[about.name[owner]];
     const begin = rank.begins[i] * rank.tick, finish = rank.ends[i] * rank.tick;
     return [`${what}${layer < 0 ? "" : ` in layer ${layer}`}: ${bytes(rank.sizes[i] * rank.line)}`,
       `${unitName(unitOf(about, owner)) || "no unit"}, ${rank.regions[region]} at byte ${(rank.places[i] - rank.bases[region]) * rank.line}`,
-      `${seconds(begin)} to ${seconds(finish)}: lives ${seconds(finish - begin)}`, where].join("\n");
+      `${seconds(real(begin))} to ${seconds(real(finish))}: lives ${seconds(finish - begin)}`, where].join("\n");
   }
-  const rank = ranks[row];
-  if (!rank) return seconds(t);
+  const rank = ranks[row], marked = rank || rankOf(panel);
+  if (marked.peak && isNear(peakAt(marked))) return aboutPeak(marked);
+  if (!rank) return seconds(real(t));
   const { phase, begin, end } = rank.stretches, i = stretchAt(rank, t);
-  if (i < 0) return `rank ${rank.rank}, ${seconds(t)}`;
-  return `rank ${rank.rank}: ${PHASES[phase[i]]} ${unitName(unitOf(rank.stretches, i))}\n${seconds(begin[i] * rank.tick)}, ${seconds((end[i] - begin[i]) * rank.tick)}`;
+  if (i < 0) return `rank ${rank.rank}, ${seconds(real(t))}`;
+  return `rank ${rank.rank}: ${PHASES[phase[i]]} ${unitName(unitOf(rank.stretches, i))}\n${seconds(real(begin[i] * rank.tick))}, ${seconds((end[i] - begin[i]) * rank.tick)}`;
 }
 function listen(panel) {
   const { canvas } = panel;
@@ -96,11 +100,13 @@ function listen(panel) {
       return move(grabbed.from - (dx / (canvas.clientWidth - LEFT)) * (view.to - view.from));
     }
     const at = place(panel, event);
+    pinned = null;
     for (const other of panels) other.cursor = at.t;
     redraw();
     say(event, describe(panel, at), at.t < 0 || at.t > end);
   });
   canvas.addEventListener("pointerleave", () => {
+    if (pinned) return;
     byId("tip").hidden = true;
     for (const other of panels) delete other.cursor;
     redraw();
@@ -113,13 +119,14 @@ addEventListener("keydown", event => {
     if (event.key === "Escape") { event.target.blur(); event.preventDefault(); }
     return;
   }
-  const middle = (view.from + view.to) / 2, reach = view.to - view.from, tall = span.high - span.low;
+  const reach = view.to - view.from, tall = span.high - span.low, peak = pinned?.cursor;
+  const middle = peak >= view.from && peak <= view.to ? peak : (view.from + view.to) / 2;
   const keys = {
     "+": () => zoom(0.7, middle), "=": () => zoom(0.7, middle), "-": () => zoom(1 / 0.7, middle),
     ArrowLeft: () => move(view.from - reach / 8), ArrowRight: () => move(view.from + reach / 8),
     ArrowUp: () => moveAddresses(span.low + tall / 8), ArrowDown: () => moveAddresses(span.low - tall / 8),
     PageUp: () => zoomAddresses(0.7, span.low + tall / 2), PageDown: () => zoomAddresses(1 / 0.7, span.low + tall / 2),
-    0: all, Home: () => move(0), End: () => move(end - reach),
+    0: all, Home: () => move(0), End: () => move(end - reach), p: toPeak,
     "[": () => choose(chosen - 1), "]": () => choose(chosen + 1), "/": () => byId("search").focus(),
   };
   if (keys[event.key]) { keys[event.key](); event.preventDefault(); }
