@@ -68,9 +68,27 @@ fn a_plan_is_written_as_settings_that_train() {
     assert!(out.contains("2 sequences of 1024 tokens"), "{out}");
     scene.write("text.txt", "What is sliced is soon forgotten. ".repeat(600));
     let out = scene.succeed(
-        "train --config plan.toml --set data.paths=text.txt --set train.steps=1 --set train.dtype=f32",
+        "train --config plan.toml --set data.paths=text.txt --set train.steps=1 --set train.dtype=f32 --set train.device=cpu",
     );
     assert!(out.contains("step 1: loss"), "{out}");
+}
+
+#[test]
+fn a_plans_settings_name_its_gpus_and_how_to_start_on_them() {
+    let scene = Scene::new();
+    scene.write("config.json", TINY);
+    for (gpus, device, start) in [
+        (1, "cuda", "start it with: slimpipe train --config plan.toml"),
+        (4, "cuda:0,1,2,3", "start it with: slimpipe train --config plan.toml"),
+        (16, "cuda", "srun --ntasks=16 --ntasks-per-node=8 slimpipe train --config plan.toml"),
+    ] {
+        let plan = format!("plan --model config.json --context 4K --batch 16 --gpus {gpus}");
+        let outcome = scene.run(&format!("{plan} --runnable --out plan.toml"));
+        assert_eq!(outcome.code, Some(0), "{}", outcome.err);
+        assert!(!outcome.err.contains("warning"), "{}", outcome.err);
+        let text = scene.text("plan.toml");
+        assert!(text.contains(&format!("device = \"{device}\"")) && text.contains(start), "{text}");
+    }
 }
 
 #[test]
@@ -83,7 +101,11 @@ fn an_axis_that_is_not_built_is_named_when_its_plan_is_to_be_trained() {
         ("e=4,p=8,d=32,n=8", "parallel.expert"),
         ("p=32,d=8,n=32", "model.num_local_experts"),
     ] {
-        scene.succeed(&format!("plan {layout} {axes} --out plan.toml"));
+        let planned = scene.run(&format!("plan {layout} {axes} --out plan.toml"));
+        assert_eq!(planned.code, Some(0), "{axes}: {}", planned.err);
+        for told in ["warning: slimpipe train cannot run this yet", setting, "--runnable"] {
+            assert!(planned.err.contains(told), "{axes}: {}", planned.err);
+        }
         let outcome = scene.run("train --config plan.toml");
         assert_eq!(outcome.code, Some(2), "{axes}");
         let told = format!("setting `{setting}`");
@@ -107,7 +129,7 @@ fn what_cannot_be_planned_is_refused_with_what_would_do() {
         (format!("{given} t=2,c=4,p=8,d=4,n=7"), "a multiple of"),
         (format!("{given} e=2,p=8,d=32,n=8"), "has no experts"),
         (format!("{given} p=2,d=128,n=8"), "do not divide among d=128"),
-        ("--model llama-70b --context 64K --gpus 8".to_owned(), "nothing fits: the closest"),
+        ("--model llama-70b --context 64K --gpus 8".to_owned(), "nothing fits: weights, gradients"),
         ("--model llama-70b --context 64Q --gpus 8".to_owned(), "write it as 65536, 64K or 1M"),
         ("--model llama-70b --context 64K --gpus 0".to_owned(), "--gpus"),
         ("--model llama-71b --context 64K --gpus 8".to_owned(), "llama-70b"),

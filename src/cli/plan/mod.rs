@@ -147,18 +147,15 @@ fn finish(args: &Args, site: &Site<'_>, plan: &Plan) -> anyhow::Result<()> {
         table::print_why(plan, &site.why(plan));
     }
     if let Some(path) = &args.out {
-        let head = format!(
-            "# {} at {} tokens on {} x {}: {}\n",
-            site.work.model.short_name(),
-            site.work.context,
-            site.work.gpus,
-            site.hardware.name,
-            plan.setup
-        );
-        let text = head + &plan.setup.config(site.work).to_toml();
+        let text = plan.setup.file(site, &path.display().to_string());
         let mut file = output::create(path, &[path; 0])?;
         file.write_all(text.as_bytes()).map_err(output::cannot_write(path))?;
         eprintln!("{} holds the settings of {}", path.display(), plan.setup);
+        if let Err(why) = plan.setup.check_trained(site) {
+            eprintln!(
+                "warning: slimpipe train cannot run this yet: {why}; a search with --runnable finds the best of what it can"
+            );
+        }
     }
     Ok(())
 }

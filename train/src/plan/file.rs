@@ -1,17 +1,48 @@
 //! A plan as the settings of a run.
 
-use super::{Layout, Model, Setup, Workload};
+use super::{Layout, Model, Setup, Site};
+use crate::Result;
 use crate::config::{Config, ModelSettings};
 
 impl Setup {
+    /// Whether `slimpipe train` can run it today.
+    ///
+    /// # Errors
+    /// What of it is not built yet.
+    pub fn check_trained(&self, site: &Site<'_>) -> Result<()> {
+        self.schedule.expect_executed()?;
+        self.config(site).check_built()
+    }
+
+    /// Its settings as a file, called `name`, that says of which plan they are and how its run is started.
+    pub fn file(&self, site: &Site<'_>, name: &str) -> String {
+        let (work, gpus, in_node) = (site.work, site.work.gpus, site.hardware.node.gpus);
+        let start = match self.check_trained(site) {
+            Err(why) => format!("slimpipe train cannot run this yet: {why}"),
+            Ok(()) if gpus <= in_node => format!("start it with: slimpipe train --config {name}"),
+            Ok(()) => format!(
+                "a launcher starts a process for each GPU: srun --ntasks={gpus} --ntasks-per-node={in_node} slimpipe train --config {name} --out runs/NAME"
+            ),
+        };
+        format!(
+            "# {} at {} tokens on {gpus} x {}: {self}\n# {start}\n{}",
+            work.model.short_name(),
+            work.context,
+            site.hardware.name,
+            self.config(site).to_toml()
+        )
+    }
+
     /// The settings that `slimpipe train` takes for it.
-    pub fn config(&self, work: &Workload) -> Config {
+    pub fn config(&self, site: &Site<'_>) -> Config {
+        let work = site.work;
         let Layout { tensor, context, pipeline, expert, data, slices, chunks } = self.layout;
         let mut config = Config { model: settings(&work.model), ..Config::default() };
         let (train, parallel) = (&mut config.train, &mut config.parallel);
         train.seq_len = work.context as usize;
         train.microbatches = work.batch;
         train.dtype = work.dtype;
+        train.device = device(work.gpus, site.hardware.node.gpus);
         parallel.pipeline = pipeline;
         parallel.slices = slices;
         parallel.chunks = chunks;
@@ -26,6 +57,15 @@ impl Setup {
         config.memory.offload = self.offload;
         config
     }
+}
+
+/// What `gpus` ranks compute on: threads of one process in a machine, beyond one the processes of a launcher.
+fn device(gpus: u32, in_node: u32) -> String {
+    if !(2..=in_node).contains(&gpus) {
+        return "cuda".to_owned();
+    }
+    let numbers: Vec<_> = (0..gpus).map(|gpu| gpu.to_string()).collect();
+    format!("cuda:{}", numbers.join(","))
 }
 
 fn settings(model: &Model) -> ModelSettings {

@@ -21,7 +21,7 @@ pub use job::of_job;
 pub use layout::Layout;
 pub use memory::{Accounting, Memory};
 pub use model::{Experts, Model};
-pub use search::Found;
+pub use search::{Closest, Found};
 pub use setup::Setup;
 pub use space::{Format, Space};
 pub use why::Neighbour;

@@ -12,14 +12,25 @@ use crate::{Error, Result};
 pub struct Found {
     /// The fastest plans that fit, best first, no two of one layout.
     pub plans: Vec<Plan>,
-    /// If none fits, the one that lacks least.
-    pub closest: Option<(Setup, Memory)>,
+    /// If none fits, how near the nearest came.
+    pub closest: Option<Closest>,
     /// Setups that were considered.
     pub considered: usize,
     /// Of these, those that fit.
     pub fitting: usize,
     /// How many were simulated, each way to exchange attention by itself: others are slower even if nobody ever waits.
     pub simulated: usize,
+}
+
+/// How near setups come to fitting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Closest {
+    /// The one that needs least.
+    pub setup: Setup,
+    /// What it holds.
+    pub memory: Memory,
+    /// Bytes of weights, gradients and optimizer in the setup where they take least.
+    pub fixed: f64,
 }
 
 /// Shares of activations that are tried in the host's memory.
@@ -40,15 +51,12 @@ impl Site<'_> {
     pub fn search(&self, space: &Space, count: usize) -> Result<Found> {
         let mut found = Found::default();
         let mut candidates = Vec::new();
-        for layout in space.layouts(self) {
-            for &schedule in &space.schedules {
-                let shared = Setup::new(layout, schedule).shared(self.work);
-                let ends = Setup { vocabulary: false, ..shared };
-                self.add(space, ends, &mut candidates, &mut found);
-                if shared != ends {
-                    self.add(space, shared, &mut candidates, &mut found);
-                }
-            }
+        for setup in self.setups(space) {
+            self.add(space, setup, &mut candidates, &mut found);
+        }
+        if candidates.is_empty() {
+            found.closest = self.closest(space);
+            return Ok(found);
         }
         candidates.sort_by(|a, b| a.least.total_cmp(&b.least));
         // Some at a time, each on a core.
@@ -80,40 +88,66 @@ impl Site<'_> {
         Ok(found)
     }
 
+    /// All setups of `space` that can run, before anything is computed again or offloaded.
+    fn setups(&self, space: &Space) -> impl Iterator<Item = Setup> {
+        let pairs = space.layouts(self).into_iter().flat_map(|layout| {
+            space.schedules.iter().map(move |&schedule| Setup::new(layout, schedule))
+        });
+        let setups = pairs.flat_map(|setup| {
+            let shared = setup.shared(self.work);
+            let ends = Setup { vocabulary: false, ..shared };
+            std::iter::once(ends).chain((shared != ends).then_some(shared))
+        });
+        setups.filter(|setup| self.runs(space, setup))
+    }
+
+    fn runs(&self, space: &Space, setup: &Setup) -> bool {
+        setup.order(self.work).is_ok() && space.allows(self, setup)
+    }
+
+    /// The ways to hold less with `setup`: for each way to recompute, more and more offload.
+    fn ways(&self, space: &Space, setup: Setup) -> impl Iterator<Item = Setup> {
+        let offloads =
+            move |recompute| OFFLOADS.map(|offload| Setup { recompute, offload, ..setup });
+        let ways = Recompute::ALL.into_iter().flat_map(offloads);
+        ways.filter(|way| way.offload == 0.0 || (space.offload && self.runs(space, way)))
+    }
+
     /// Adds the ways to run `setup` that fit: for each way to recompute with as little offload as
     /// does; none beyond the first that fits without.
     fn add(&self, space: &Space, setup: Setup, into: &mut Vec<Candidate>, found: &mut Found) {
-        let runs = |setup: &Setup| setup.order(self.work).is_ok() && space.allows(self, setup);
-        if !runs(&setup) {
-            return;
-        }
-        for recompute in Recompute::ALL {
-            for offload in OFFLOADS {
-                let setup = Setup { recompute, offload, ..setup };
-                if offload > 0.0 && !(space.offload && runs(&setup)) {
-                    break;
-                }
-                let Ok(memory) = space.memory(self, &setup) else { return };
-                found.considered += 1;
-                if memory.peak > self.room() {
-                    let least = found.closest.is_none_or(|(_, closest)| memory.peak < closest.peak);
-                    if least {
-                        found.closest = Some((setup, memory));
-                    }
-                    // Weights alone are too much: nothing else helps.
-                    if memory.params_grads + memory.optimizer > self.room() {
-                        return;
-                    }
-                    continue;
-                }
-                found.fitting += 1;
-                self.add_exchanges(setup, memory, into);
-                if offload == 0.0 {
-                    return;
-                }
-                break;
+        let mut fits = None;
+        for setup in self.ways(space, setup) {
+            if fits == Some(setup.recompute) {
+                continue;
             }
+            let Ok(memory) = space.memory(self, &setup) else { return };
+            found.considered += 1;
+            // Weights alone are too much: nothing else helps.
+            if memory.fixed() > self.room() {
+                return;
+            }
+            if memory.peak > self.room() {
+                continue;
+            }
+            found.fitting += 1;
+            self.add_exchanges(setup, memory, into);
+            if setup.offload == 0.0 {
+                return;
+            }
+            fits = Some(setup.recompute);
         }
+    }
+
+    /// How near the setups of `space` come to fitting.
+    fn closest(&self, space: &Space) -> Option<Closest> {
+        let ways = self.setups(space).flat_map(|setup| self.ways(space, setup));
+        let all = ways.filter_map(|setup| Some((setup, space.memory(self, &setup).ok()?)));
+        all.fold(None, |closest: Option<Closest>, (setup, memory)| {
+            let fixed = closest.map_or(f64::INFINITY, |of| of.fixed).min(memory.fixed());
+            let nearest = closest.filter(|of| of.memory.peak <= memory.peak);
+            Some(Closest { fixed, ..nearest.unwrap_or(Closest { setup, memory, fixed }) })
+        })
     }
 
     fn add_exchanges(&self, setup: Setup, memory: Memory, into: &mut Vec<Candidate>) {
@@ -129,9 +163,9 @@ impl Site<'_> {
         }
     }
 
-    /// That no setup of `space` fits, told by what the closest one lacks.
-    pub fn nothing_fits(&self, closest: Option<(Setup, Memory)>) -> Error {
-        let Some((setup, memory)) = closest else {
+    /// That no setup fits, told by what the closest one lacks.
+    pub fn nothing_fits(&self, closest: Option<Closest>) -> Error {
+        let Some(Closest { setup, memory, fixed }) = closest else {
             let what = format!(
                 "{} does not divide into a layout for {} with {} sequences in a step; another number, or another --batch, may",
                 self.work.gpus,
@@ -141,13 +175,23 @@ impl Site<'_> {
             return Error::setting("--gpus", what);
         };
         let gib = |bytes: f64| bytes / super::memory::GIB;
+        let room = gib(self.room());
+        let needs = format!(
+            "the closest, {setup}, needs {:.2} GiB of a GPU's {room:.2} and lacks {:.2}",
+            gib(memory.peak),
+            gib(memory.peak - self.room()),
+        );
+        if fixed > self.room() {
+            let what = format!(
+                "nothing fits: weights, gradients and optimizer alone take {:.2} GiB of a GPU's {room:.2}; {needs}. More GPUs, or larger ones, may do",
+                gib(fixed)
+            );
+            return Error::setting("--gpus", what);
+        }
         let terms = &memory.terms()[..7];
         let most = terms.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |term| term.0);
         let what = format!(
-            "nothing fits: the closest, {setup}, needs {:.2} GiB of a GPU's {:.2} and lacks {:.2}; most of it is {} ({:.2} GiB). More GPUs, larger ones, or a shorter --context may do",
-            gib(memory.peak),
-            gib(self.room()),
-            gib(memory.peak - self.room()),
+            "nothing fits: {needs}; most of it is {} ({:.2} GiB). More GPUs, larger ones, or a shorter --context may do",
             most.replace('_', " + "),
             gib(terms.iter().map(|term| term.1).fold(0.0, f64::max)),
         );

@@ -115,7 +115,7 @@ impl Space {
 
     /// Whether `setup` is one of those that count.
     pub(super) fn allows(&self, site: &Site<'_>, setup: &Setup) -> bool {
-        !self.runnable || setup.config(site.work).check_built().is_ok()
+        !self.runnable || setup.check_trained(site).is_ok()
     }
 }
 

@@ -4,7 +4,9 @@ use slimpipe_pipeline::schedule::{Exchange, ScheduleKind};
 use slimpipe_train::hardware::Hardware;
 use slimpipe_train::model::Recompute;
 use slimpipe_train::plan::memory::GIB;
-use slimpipe_train::plan::{Accounting, Layout, Model, Plan, Setup, Site, Space, Workload};
+use slimpipe_train::plan::{
+    Accounting, Closest, Layout, Model, Plan, Setup, Site, Space, Workload,
+};
 
 fn work(model: &str, context: u64, batch: u32, gpus: u32) -> Workload {
     Workload::new(Model::open(model).unwrap(), context << 10, Some(batch), gpus).unwrap()
@@ -67,17 +69,48 @@ fn nothing_that_fits_is_faster_than_the_first_of_the_search() {
     assert!(found.plans.is_sorted_by(|a, b| a.seconds <= b.seconds));
 }
 
-#[test]
-fn a_plan_that_fits_nowhere_is_told_by_the_closest_one() {
-    let (work, hardware) = (work("llama-149b", 512, 8, 16), h800());
-    let site = site(&work, &hardware);
+/// The search for `work` finds nothing, and what it says of that.
+fn told_where_nothing_fits(work: &Workload) -> (Closest, String) {
+    let hardware = h800();
+    let site = site(work, &hardware);
     let found = site.search(&Space::slimpipe(), 1).unwrap();
     assert!(found.plans.is_empty());
-    let (setup, memory) = found.closest.unwrap();
-    assert_eq!(site.memory(&setup).unwrap(), memory);
+    let closest = found.closest.unwrap();
+    assert_eq!(site.memory(&closest.setup).unwrap(), closest.memory);
     let told = site.nothing_fits(found.closest).to_string();
-    let lacks = format!("lacks {:.2}", (memory.peak - site.room()) / GIB);
-    assert!(told.contains(&lacks) && told.contains(&setup.to_string()), "{told}");
+    let lacks = format!("lacks {:.2}", (closest.memory.peak - site.room()) / GIB);
+    assert!(told.contains(&lacks) && told.contains(&closest.setup.to_string()), "{told}");
+    (closest, told)
+}
+
+#[test]
+fn where_nothing_fits_the_closest_is_the_setup_that_holds_least() {
+    let (work, hardware) = (work("llama-7b", 64, 8, 1), h800());
+    let (closest, told) = told_where_nothing_fits(&work);
+    let site = site(&work, &hardware);
+    for slices in [1, 2, 4, 8, 16] {
+        for chunks in [1, 2, 4, 8, 16, 32] {
+            for recompute in Recompute::ALL {
+                for offload in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                    let layout = format!("n={slices},v={chunks}").parse().unwrap();
+                    let setup = Setup::new(layout, ScheduleKind::SlimPipe).shared(&work);
+                    let memory = site.memory(&Setup { recompute, offload, ..setup }).unwrap();
+                    assert!(memory.peak >= closest.memory.peak, "{setup}, {recompute} {offload}");
+                    assert!(memory.fixed() >= closest.fixed);
+                }
+            }
+        }
+    }
+    let fixed = format!("optimizer alone take {:.2} GiB", closest.fixed / GIB);
+    assert!(told.contains(&fixed) && !told.contains("context"), "{told}");
+}
+
+#[test]
+fn a_shorter_context_is_advised_only_where_weights_leave_room() {
+    let (closest, told) = told_where_nothing_fits(&work("llama-149b", 512, 8, 16));
+    assert!(closest.fixed > 80.0 * GIB && !told.contains("--context"), "{told}");
+    let (closest, told) = told_where_nothing_fits(&work("llama-7b", 4096, 1, 8));
+    assert!(closest.fixed < 40.0 * GIB && told.contains("a shorter --context may do"), "{told}");
 }
 
 #[test]

@@ -41,6 +41,11 @@ impl Memory {
         Self { peak: parts.terms().iter().map(|(_, bytes)| bytes).sum(), ..self }
     }
 
+    /// Weights, gradients and optimizer: what no shorter sequence makes less.
+    pub fn fixed(&self) -> f64 {
+        self.params_grads + self.optimizer
+    }
+
     /// The terms by name, and last their peak.
     pub fn terms(&self) -> [(&'static str, f64); 8] {
         [
