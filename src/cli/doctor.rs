@@ -2,7 +2,7 @@
 
 use slimpipe::allocator::Bytes;
 use slimpipe::kernels::cpu::peak::{PeakKind, bandwidth_gbs, peak_gflops};
-use slimpipe::kernels::cpu::simd::{has_avx512_bf16, level};
+use slimpipe::kernels::cpu::simd::{Level, has_avx512_bf16, level};
 use slimpipe::kernels::cpu::threads::Threads;
 use slimpipe::kernels::cuda::compile::locate::{self, Wanted};
 use slimpipe::kernels::cuda::compile::{Cache, Compiler, pack};
@@ -26,7 +26,12 @@ fn cpu() -> anyhow::Result<()> {
     let cores = team::cores();
     let threads = Threads::new(cores)?;
     line("cores", &cores.to_string());
-    line("vector units", &format!("{:?}", level()));
+    let units = match level() {
+        Level::Portable => "none that our kernels use: the portable path",
+        Level::Avx2 => "AVX2",
+        Level::Avx512 => "AVX-512",
+    };
+    line("vector units", units);
     let bf16 = if has_avx512_bf16() { "yes" } else { "no: bf16 runs on the portable path" };
     line("AVX512-BF16", bf16);
     for (name, kind) in [("f32 peak", PeakKind::F32), ("bf16 peak", PeakKind::Bf16)] {

@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod doctor;
 pub mod eval;
+mod figures;
+mod flags;
 pub mod kernels;
 mod output;
 pub mod plan;

@@ -11,6 +11,7 @@ use slimpipe::train::run::RunDir;
 use slimpipe::train::trainer::{self, Output, Summary};
 use slimpipe::train::{Config, Error};
 
+use super::figures::count;
 use super::progress::Progress;
 
 /// Arguments of `train`.
@@ -139,14 +140,4 @@ fn print(summary: &Summary, run: &RunDir) {
 
 fn plural(count: u32, ending: &str) -> &str {
     if count == 1 { "" } else { ending }
-}
-
-/// A count as people say it.
-fn count(value: u64) -> String {
-    match value {
-        0..10_000 => value.to_string(),
-        10_000..1_000_000 => format!("{:.0} K", value as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} M", value as f64 / 1e6),
-        _ => format!("{:.2} B", value as f64 / 1e9),
-    }
 }

@@ -108,8 +108,8 @@ fn bench_simulate_refuses_what_cannot_be_measured() {
         "bench simulate --schedule zb-v",
         &["--schedule", "zb-v is verified and simulated only"],
     );
-    scene.refuse("bench simulate --schedule zb-h1", &["parallel.slices to 1"]);
-    scene.refuse("bench simulate --seq 30", &["32"]);
+    scene.refuse("bench simulate --schedule zb-h1", &["set --slices to 1"]);
+    scene.refuse("bench simulate --seq 100 -n 8", &["set --seq to 96 or 104", "--slices to"]);
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn bench_memory_prints_a_row_for_every_mode_and_all_train_alike() {
 fn bench_bubble_refuses_what_cannot_be_measured() {
     let scene = Scene::new();
     scene.refuse("bench bubble -p 100000 --work 1", &["--pipeline"]);
-    scene.refuse("bench bubble -p 0 --work 1", &["parallel.pipeline is 0"]);
-    scene.refuse("bench bubble -n 0 --work 1", &["parallel.slices is 0"]);
+    scene.refuse("bench bubble -p 0 --work 1", &["--pipeline is 0"]);
+    scene.refuse("bench bubble -n 0 --work 1", &["--slices is 0"]);
     scene.refuse("bench reach --step 65", &["--step"]);
     scene.refuse("bench reach --limit lots", &["--limit", "`lots` is not a size"]);
 }

@@ -246,6 +246,10 @@ fn a_snapshot_with_few_entries_begins_with_what_was_live() {
         assert_eq!(ends(&less["device_traces"][0]), ends(&whole["device_traces"][0]), "{most}");
         assert_eq!(less["segments"], whole["segments"]);
     }
+    for to in ["perfetto", "csv", "jsonl"] {
+        let export = format!("trace export run --to {to} --entries 100 --out no.file");
+        scene.refuse(&export, &["--entries is for --to memory-viz"]);
+    }
     let out = scene.run("trace export run --to memory-viz --entries 100 --out few.pickle");
     assert!(out.err.contains("holds the last 100 (--entries)"), "{}", out.err);
 }

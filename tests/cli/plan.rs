@@ -74,6 +74,19 @@ fn a_plan_is_written_as_settings_that_train() {
 }
 
 #[test]
+fn a_table_says_what_its_figures_are() {
+    let scene = Scene::new();
+    scene.write("config.json", TINY);
+    let out = scene.succeed("plan --model config.json --context 1K --gpus 1 --batch 2");
+    for told in ["(54 K parameters)", " GiB of the GPU that holds most ", "kv kv-grad"] {
+        assert!(out.contains(told), "{told}: {out}");
+    }
+    let layout = "--gpus 1 --batch 2 --layout n=4";
+    let out = scene.succeed(&format!("plan --model config.json --context 1K {layout}"));
+    assert!(!out.contains("-0.0") && out.contains("bubble             0.00 %"), "{out}");
+}
+
+#[test]
 fn a_plans_settings_name_its_gpus_and_how_to_start_on_them() {
     let scene = Scene::new();
     scene.write("config.json", TINY);
@@ -124,7 +137,7 @@ fn what_cannot_be_planned_is_refused_with_what_would_do() {
         (format!("{given} t=2,c=4,p=8,d=2"), "= 128 GPUs, not the 256"),
         (format!("{given} t=2,c=4,p=8,d=4,x=1"), "there is no axis `x`"),
         (format!("{given} t=16,p=16,d=1"), "does not divide the model's 64 heads"),
-        (format!("{given} t=4,p=16,d=4,n=8,v=5"), "raise parallel.slices to 16"),
+        (format!("{given} t=4,p=16,d=4,n=8,v=5"), "raise n to 16"),
         (format!("{given} t=4,p=16,d=4,n=16,v=10"), "every stage needs a layer"),
         (format!("{given} t=2,c=4,p=8,d=4,n=7"), "a multiple of"),
         (format!("{given} e=2,p=8,d=32,n=8"), "has no experts"),

@@ -55,6 +55,14 @@ fn values_of_the_wrong_type_are_refused_with_what_would_do() {
 }
 
 #[test]
+fn an_unknown_schedule_is_refused_with_those_that_train() {
+    let scene = Scene::new();
+    let told = scene.run("train --config tiny.toml --set parallel.schedule=dapple").err;
+    assert!(told.contains("unknown schedule `dapple`; there are slimpipe, gpipe, 1f1b"), "{told}");
+    assert!(told.contains("zb-h1") && !told.contains("zb-v") && !told.contains("v-half"), "{told}");
+}
+
+#[test]
 fn values_out_of_range_are_refused_by_name() {
     let scene = Scene::new();
     for name in [

@@ -60,6 +60,28 @@ fn schedules_are_drawn_beside_each_other_and_beside_a_measured_run() {
 }
 
 #[test]
+fn a_runs_own_figures_stand_below_what_was_expected() {
+    let scene = Scene::new();
+    scene.train("run", "train.steps=1");
+    let out = scene.succeed("simulate --measured run");
+    let (expected, measured) = out.split_once("\nmeasured: run/timeline.json\n").unwrap();
+    for part in [expected, measured] {
+        for told in ["makespan  ", "ms\n", "bubble  ", " % of the step", "units in flight"] {
+            assert!(part.contains(told), "{told}: {out}");
+        }
+    }
+    assert!(measured.contains("peak\n") && measured.contains("KiB"), "{out}");
+    let found: Value =
+        serde_json::from_str(&scene.succeed("simulate --measured run --json")).unwrap();
+    let measured = &found["measured"];
+    assert_eq!(measured["in_flight_peak"], found["in_flight_peak"]);
+    let [makespan, work, over] = ["makespan", "work_per_rank", "bubble_over_work"]
+        .map(|figure| measured[figure].as_f64().unwrap());
+    assert!(0.0 < work && work < makespan && (makespan / work - 1.0 - over).abs() < 1e-9);
+    assert_eq!(measured["peak_bytes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn other_schedules_do_the_same_work_in_sizes_they_can_run() {
     let out = Scene::new().succeed(
         "simulate -p 4 -n 8 -m 4 -v 2 --attention 0.5 --against 1f1b,v-half,seq1f1b --json",
@@ -77,19 +99,29 @@ fn other_schedules_do_the_same_work_in_sizes_they_can_run() {
 fn a_schedule_that_cannot_be_is_refused() {
     let scene = Scene::new();
     for (args, told) in [
-        ("-p 4 -n 2 -v 2", "raise parallel.slices to 4"),
+        ("-p 4 -n 2 -v 2", "raise --slices to 4 or set --chunks to 1"),
         ("-p 4 --schedule zebra", "unknown schedule"),
         ("-p 4 --forward nan", "a time is more than 0"),
-        ("-p 4 -n 2 --attention 1 --exchange paper", "raise parallel.slices to 4"),
+        (
+            "-p 4 -n 2 --attention 1 --exchange paper",
+            "raise --slices to 4 or set --exchange to off",
+        ),
         ("-p 4 -n 4 --exchange paper", "--attention"),
         ("-n 4", "--ranks"),
         ("-p 2 --draw picture.gif", ".html"),
         ("--measured tiny.toml", "is no timeline of a run"),
         ("-p 2 -m 3 --against interleaved-1f1b", "interleaved-1f1b"),
-        ("-p 4 -n 4 --schedule gpipe --vocabulary", "gpipe"),
+        ("-p 4 --schedule zb-h1 --vocabulary", "leave out --vocabulary"),
+        ("-p 0", "--ranks is 0"),
+        ("-p 4 -n 4 --schedule 1f1b", "set --slices to 1, or --schedule to slimpipe"),
+        ("-p 65535 -n 65535 -m 65535", "-p 65535 -n 65535 -m 65535 -v 1 are about 1.7e15 actions"),
+        ("-p 8 -n 8 -m 65535 -v 8000", "are about 2.0e11 actions"),
+        ("-p 2 --forward 1e308", "longer than a number can say"),
+        ("-p 2 --forward 1e308 --draw page.html", "longer than a number can say"),
     ] {
         let outcome = scene.run(&format!("simulate {args}"));
         assert_eq!(outcome.code, Some(2), "{args}");
         assert!(outcome.err.contains(told), "{args}: {}", outcome.err);
+        assert!(!outcome.err.contains("parallel."), "{args}: {}", outcome.err);
     }
 }

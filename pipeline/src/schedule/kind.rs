@@ -56,13 +56,29 @@ impl ScheduleKind {
         match self.is_executed() {
             true => Ok(()),
             false => {
-                let executed: Vec<_> =
-                    Self::ALL.into_iter().filter(|kind| kind.is_executed()).collect();
-                let executed =
-                    executed.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+                let executed = Self::executed_names();
                 Err(ScheduleError::NotExecuted { kind: self.name(), executed })
             }
         }
+    }
+
+    /// The schedule of that name, one that the executor runs.
+    ///
+    /// # Errors
+    /// There is none; the message lists those there are.
+    pub fn parse_executed(name: &str) -> Result<Self, ScheduleError> {
+        let kind: Self = name.parse().map_err(|error| match error {
+            ScheduleError::UnknownName { name, hint, .. } => {
+                ScheduleError::UnknownName { name, hint, known: Self::executed_names() }
+            }
+            other => other,
+        })?;
+        kind.expect_executed().map(|()| kind)
+    }
+
+    fn executed_names() -> String {
+        let executed = Self::ALL.into_iter().filter(|kind| kind.is_executed());
+        executed.map(Self::name).collect::<Vec<_>>().join(", ")
     }
 
     /// The name in configurations.

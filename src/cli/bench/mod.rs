@@ -15,6 +15,22 @@ use slimpipe::prelude::*;
 use slimpipe::train::metrics::StepMetrics;
 use slimpipe::train::trainer::Observer;
 
+use super::flags::in_flags;
+
+/// The settings that pipelines name, by the flags there are here.
+const FLAGS: [(&str, &str); 10] = [
+    ("parallel.pipeline", "--pipeline"),
+    ("parallel.slices", "--slices"),
+    ("train.microbatches", "--microbatches"),
+    ("parallel.chunks", "--chunks"),
+    ("parallel.schedule", "--schedule"),
+    ("parallel.exchange", "--exchange"),
+    ("train.seq_len", "--seq"),
+    ("model.num_hidden_layers", "--layers"),
+    ("train.dtype", "--dtype"),
+    ("train.device", "--device"),
+];
+
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
@@ -36,15 +52,16 @@ pub enum Bench {
 
 /// Runs a measurement.
 pub fn run(bench: Bench) -> anyhow::Result<()> {
-    match bench {
-        Bench::Train(args) => train::run(&args),
+    let result = match bench {
+        Bench::Train(args) => return in_flags(train::run(&args), &train::FLAGS),
         Bench::Bubble(args) => bubble::run(&args),
         Bench::Gpu(args) => gpu::run(&args),
         Bench::Kernels(args) => kernels::run(&args),
         Bench::Reach(args) => reach::run(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Simulate(args) => simulate::run(&args),
-    }
+    };
+    in_flags(result, &FLAGS)
 }
 
 /// The size of a pipeline's step.

@@ -11,6 +11,21 @@ use slimpipe::train::trainer;
 use super::{Record, median};
 use crate::cli::process::{peak_rss_mib, rss_mib};
 
+/// Settings by the flags of the PyTorch script.
+pub const FLAGS: [(&str, &str); 11] = [
+    ("model.hidden_size", "--hidden"),
+    ("model.num_hidden_layers", "--layers"),
+    ("model.num_attention_heads", "--heads"),
+    ("model.num_key_value_heads", "--kv-heads"),
+    ("model.intermediate_size", "--ffn"),
+    ("model.vocab_size", "--vocab"),
+    ("train.seq_len", "--seq"),
+    ("train.microbatches", "--batch"),
+    ("parallel.threads", "--threads"),
+    ("parallel.slices", "--slices"),
+    ("train.dtype", "--dtype"),
+];
+
 /// Arguments of `bench train`.
 #[derive(clap::Args)]
 pub struct Args {

@@ -13,7 +13,17 @@ use slimpipe::train::hardware::Hardware;
 use slimpipe::train::model::Recompute;
 use slimpipe::train::plan::{Accounting, Layout, Model, Plan, Setup, Site, Space, Workload};
 
+use crate::cli::flags::in_flags;
 use crate::cli::output;
+
+/// The settings that schedules name, by what they are called here.
+const AXES: [(&str, &str); 5] = [
+    ("parallel.pipeline", "p"),
+    ("parallel.slices", "n"),
+    ("parallel.chunks", "v"),
+    ("parallel.schedule", "--schedule"),
+    ("train.microbatches", "--batch over d"),
+];
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
@@ -105,7 +115,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn one(args: &Args, site: &Site<'_>, layout: Layout) -> anyhow::Result<()> {
     layout.check(site.work)?;
     let setup = Setup::new(layout, args.schedule).shared(site.work);
-    let plan = site.plan(&Setup { recompute: args.recompute, offload: args.offload, ..setup })?;
+    let setup = Setup { recompute: args.recompute, offload: args.offload, ..setup };
+    let plan = in_flags(site.plan(&setup), &AXES)?;
     if args.json {
         println!("{}", table::to_json(&plan));
     } else {

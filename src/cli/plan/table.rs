@@ -5,8 +5,10 @@ use slimpipe::pipeline::schedule::Exchange;
 use slimpipe::train::plan::memory::GIB;
 use slimpipe::train::plan::{Neighbour, Plan, Site};
 
+use crate::cli::figures::{count, fixed};
+
 /// Memory's terms in the order of the table.
-const TERMS: [&str; 8] = ["weights", "optim", "activ", "logits", "unit", "kv", "kv grad", "peak"];
+const TERMS: [&str; 8] = ["weights", "optim", "activ", "logits", "unit", "kv", "kv-grad", "peak"];
 
 /// The figures of a plan.
 pub fn to_json(plan: &Plan) -> Value {
@@ -41,9 +43,9 @@ fn figures(plan: &Plan) -> Map<String, Value> {
 fn heading(site: &Site<'_>) {
     let work = site.work;
     println!(
-        "{} ({:.1} B parameters), {} sequences of {} tokens a step, {} x {}: {:.1} GiB of each for tensors\n",
+        "{} ({} parameters), {} sequences of {} tokens a step, {} x {}: {:.1} GiB of each for tensors\n",
         work.model.short_name(),
-        work.model.parameter_count() as f64 / 1e9,
+        count(work.model.parameter_count()),
         work.batch,
         work.context,
         work.gpus,
@@ -52,9 +54,10 @@ fn heading(site: &Site<'_>) {
     );
 }
 
-/// Prints ranked plans, memory in GiB.
+/// Prints ranked plans.
 pub fn print(site: &Site<'_>, plans: &[Plan]) {
     heading(site);
+    println!("{:61}{:-^54}", "", " GiB of the GPU that holds most ");
     println!(
         "  #   t   c   p   e   d    n   v  recompute  offload  exchange  vocab  {:>7} {:>6} {:>6} {:>6} {:>5} {:>5} {:>7} {:>6}  bubble    MFU  tokens/s/GPU",
         TERMS[0], TERMS[1], TERMS[2], TERMS[3], TERMS[4], TERMS[5], TERMS[6], TERMS[7]
@@ -64,7 +67,7 @@ pub fn print(site: &Site<'_>, plans: &[Plan]) {
         let gib = plan.memory.terms().map(|(_, bytes)| bytes / GIB);
         let [weights, optimizer, activations, logits, unit, kv, gradients, peak] = gib;
         println!(
-            "{number:>3} {:>3} {:>3} {:>3} {:>3} {:>3} {:>4} {:>3}  {:>9} {:>8} {:>9}  {:>5}  {weights:>7.2} {optimizer:>6.2} {activations:>6.2} {logits:>6.2} {unit:>5.2} {kv:>5.2} {gradients:>7.2} {peak:>6.2} {:>6.1}% {:>5.1}% {:>13.1}",
+            "{number:>3} {:>3} {:>3} {:>3} {:>3} {:>3} {:>4} {:>3}  {:>9} {:>8} {:>9}  {:>5}  {weights:>7.2} {optimizer:>6.2} {activations:>6.2} {logits:>6.2} {unit:>5.2} {kv:>5.2} {gradients:>7.2} {peak:>6.2} {:>6}% {:>5.1}% {:>13.1}",
             of.tensor,
             of.context,
             of.pipeline,
@@ -76,7 +79,7 @@ pub fn print(site: &Site<'_>, plans: &[Plan]) {
             setup.offload,
             setup.exchange.name(),
             if setup.vocabulary { "all" } else { "ends" },
-            100.0 * plan.bubble,
+            fixed(100.0 * plan.bubble, 1),
             100.0 * plan.mfu,
             plan.speed,
         );
@@ -104,9 +107,9 @@ pub fn print_one(site: &Site<'_>, plan: &Plan) {
     }
     println!("\nstep           {:>8.2} s, of an average GPU's:", plan.seconds);
     for (what, seconds) in plan.times() {
-        println!("  {what:<13} {:>7.1} %", 100.0 * seconds / plan.seconds);
+        println!("  {what:<13} {:>7} %", fixed(100.0 * seconds / plan.seconds, 1));
     }
-    println!("bubble         {:>8.2} %", 100.0 * plan.bubble);
+    println!("bubble         {:>8} %", fixed(100.0 * plan.bubble, 2));
     println!("MFU            {:>8.1} %", 100.0 * plan.mfu);
     println!("tokens/s/GPU   {:>8.1}", plan.speed);
 }

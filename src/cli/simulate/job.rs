@@ -2,14 +2,38 @@
 
 use anyhow::bail;
 use slimpipe::pipeline::schedule::{Schedule, ScheduleKind};
-use slimpipe::pipeline::simulate::{Costs, Equal, Growing, simulate};
+use slimpipe::pipeline::simulate::{Costs, Equal, Growing, Outcome, simulate};
 use slimpipe::train::draw::{Bar, Chart, Kind, simulated};
 
-use super::{Args, Simulated};
+use super::{Args, Simulated, size};
+use crate::cli::flags::in_flags;
 
 /// The part of a Llama's linear work that makes queries, keys and values: 3 of 12 with as many heads
 /// for keys as for queries and a hidden layer of 8/3 widths.
 const PROJECTIONS: f64 = 0.25;
+
+/// The settings that schedules name, by the flags there are here.
+const FLAGS: [(&str, &str); 8] = [
+    ("set parallel.vocabulary to false", "leave out --vocabulary"),
+    ("parallel.pipeline", "--ranks"),
+    ("parallel.slices", "--slices"),
+    ("train.microbatches", "--microbatches"),
+    ("parallel.chunks", "--chunks"),
+    ("parallel.schedule", "--schedule"),
+    ("parallel.exchange", "--exchange"),
+    ("the slimpipe schedule", "--schedule slimpipe"),
+];
+
+/// Refuses times that floating point cannot hold, or not the sum of over all ranks.
+fn finite(outcome: Outcome) -> anyhow::Result<Outcome> {
+    let all = outcome.makespan * outcome.ranks.len() as f64;
+    if !all.is_finite() {
+        bail!(
+            "the step takes longer than a number can say; lower --forward, --backward or --attention"
+        );
+    }
+    Ok(outcome)
+}
 
 /// A schedule and the costs of its units.
 #[derive(Clone)]
@@ -17,7 +41,8 @@ pub struct Job {
     /// The schedule.
     pub schedule: Schedule,
     costs: Growing,
-    is_in_seconds: bool,
+    /// Whether times are in seconds; or else in whatever the arguments mean.
+    pub is_in_seconds: bool,
 }
 
 impl Job {
@@ -36,7 +61,9 @@ impl Job {
             size(args.slices, |run| run.slices),
             size(args.microbatches, |run| run.microbatches),
             size(args.chunks, |run| run.chunks),
-        )?;
+        );
+        let schedule = in_flags(schedule, &FLAGS)?;
+        size::check(&schedule)?;
         let costs = Growing {
             forward: time(args.forward, |run| run.forward, 1.0),
             backward: time(args.backward, |run| run.backward, 2.0),
@@ -44,7 +71,9 @@ impl Job {
             layers: (args.layers > 0).then_some(args.layers),
             projections: PROJECTIONS,
         };
-        let schedule = schedule.with_exchange(args.exchange)?.with_vocabulary(args.vocabulary)?;
+        let schedule = schedule.with_exchange(args.exchange);
+        let schedule = schedule.and_then(|schedule| schedule.with_vocabulary(args.vocabulary));
+        let schedule = in_flags(schedule, &FLAGS)?;
         Ok(Self { schedule, costs, is_in_seconds: found.is_some() })
     }
 
@@ -56,8 +85,10 @@ impl Job {
         let with = |(n, v)| Schedule::new(kind, p, n, m, v);
         let found = sizes.into_iter().find_map(|size| Some((size, with(size).ok()?)));
         let Some(((slices, chunks), schedule)) = found else {
-            bail!("{kind} cannot run {m} microbatches on {p} ranks: {}", with((1, 1)).unwrap_err());
+            let why = in_flags(with((1, 1)), &FLAGS).unwrap_err();
+            bail!("{kind} cannot run {m} microbatches on {p} ranks: {why}");
         };
+        size::check(&schedule)?;
         // Units are so many times as long, and as large a part of a rank's layers.
         let (longer, larger) = (f64::from(n) / f64::from(slices), f64::from(v) / f64::from(chunks));
         let costs = Growing {
@@ -80,10 +111,11 @@ impl Job {
 
     fn simulate_with(self, costs: &impl Costs, is_drawn: bool) -> anyhow::Result<Simulated> {
         if !is_drawn {
-            let outcome = simulate(&self.schedule, costs)?;
+            let outcome = finite(simulate(&self.schedule, costs)?)?;
             return Ok(Simulated { outcome, job: self, chart: None });
         }
         let (mut chart, outcome) = simulated(self.title(), &self.schedule, costs)?;
+        let outcome = finite(outcome)?;
         chart.is_in_seconds = self.is_in_seconds;
         Ok(Simulated { outcome, job: self, chart: Some(chart) })
     }

@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
+use anyhow::bail;
 use slimpipe::train::draw::Chart;
 use slimpipe::train::trace::export::{Format, LeftOut, Options, export};
 use slimpipe::train::trace::{Playback, logs, timeline};
@@ -22,9 +23,10 @@ pub struct Args {
     /// The file to write it to.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How many entries of a rank memory-viz has at most, the last ones: browsers fail on much more.
-    #[arg(long, value_name = "N", default_value_t = Options::default().entries)]
-    entries: u64,
+    /// How many entries of a rank memory-viz has at most, the last ones: browsers fail on much more
+    /// [default: 1000000].
+    #[arg(long, value_name = "N")]
+    entries: Option<u64>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -47,7 +49,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         To::Csv => Format::Csv,
         To::Jsonl => Format::Jsonl,
     };
-    let mut options = Options { entries: args.entries, ..Options::default() };
+    if args.entries.is_some() && format != Format::MemoryViz {
+        bail!("--entries is for --to memory-viz; other formats hold all there is, so leave it out");
+    }
+    let mut options = Options::default();
+    options.entries = args.entries.unwrap_or(options.entries);
     if format == Format::Perfetto
         && let Some(file) = timeline(&args.path)
     {
@@ -71,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         eprintln!("{path} was cut at byte {at}: {out} holds what is before that");
     }
     for (rank, count) in entries {
-        let kept = args.entries;
+        let kept = options.entries;
         eprintln!(
             "rank {rank} has {count} entries: {out} holds the last {kept} (--entries), and first what was live before"
         );

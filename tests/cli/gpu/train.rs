@@ -81,5 +81,8 @@ fn losses_and_peaks_are_within_the_bounds_of_bench_gpu_on_one_gpu_and_on_four() 
 
 #[test]
 fn a_device_that_there_is_not_is_refused() {
-    Scene::new().refuse_settings("train.device=tpu", &["setting `train.device`", "cuda:NUMBER"]);
+    Scene::new().refuse_settings(
+        "train.device=tpu",
+        &["setting `train.device`", "cuda:NUMBER", "cuda:0,1,2,3"],
+    );
 }

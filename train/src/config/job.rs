@@ -78,8 +78,7 @@ impl Config {
         let (train, parallel) = (&self.train, &self.parallel);
         let unusable =
             |error: ScheduleError| Error::setting("parallel.schedule", error.to_string());
-        let kind: ScheduleKind = parallel.schedule.parse().map_err(unusable)?;
-        kind.expect_executed().map_err(unusable)?;
+        let kind = ScheduleKind::parse_executed(&parallel.schedule).map_err(unusable)?;
         let schedule = Schedule::new(
             kind,
             parallel.pipeline,

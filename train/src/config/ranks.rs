@@ -83,7 +83,9 @@ impl Config {
             gpus.iter().try_for_each(|&gpu| ready(gpu).map(drop))?;
             return Ok(Ranks::Gpus(gpus));
         }
-        match name.parse().map_err(refuse)? {
+        let unknown =
+            |error: String| refuse(format!("{error}, or one for each rank, cuda:0,1,2,3"));
+        match name.parse().map_err(unknown)? {
             Device::Cuda(ordinal) => Ok(Ranks::Threads(ready(ordinal)?)),
             device => Ok(Ranks::Threads(device)),
         }

@@ -65,9 +65,19 @@ impl Row {
         self.held.iter().map(|(_, held)| *held).fold(0.0, f64::max)
     }
 
-    /// Units in flight: from a unit's first forward to the end of its last backward, which may each
-    /// have come in pieces.
+    /// The most units in flight.
+    pub fn in_flight_peak(&self) -> u64 {
+        self.units_in_flight().into_iter().map(|(_, units)| units as u64).max().unwrap_or(0)
+    }
+
+    /// Lets it hold its units in flight.
     fn count_units(&mut self) {
+        self.held = self.units_in_flight();
+    }
+
+    /// Units in flight from each of these times on: a unit is, from its first forward to the end of its
+    /// last backward, which may each have come in pieces.
+    fn units_in_flight(&self) -> Vec<(f64, f64)> {
         let mut units: HashMap<Unit, (f64, f64)> = HashMap::new();
         for bar in &self.bars {
             let Some(unit) = bar.unit else { continue };
@@ -84,15 +94,15 @@ impl Row {
         // A unit that ends as another begins ends first.
         changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         changes.retain(|(at, _)| at.is_finite());
-        let mut held = 0.0;
-        self.held.clear();
+        let (mut held, mut all) = (0.0, Vec::<(f64, f64)>::new());
         for (at, change) in changes {
             held += change;
-            match self.held.last_mut() {
+            match all.last_mut() {
                 Some(last) if last.0 == at => last.1 = held,
-                _ => self.held.push((at, held)),
+                _ => all.push((at, held)),
             }
         }
+        all
     }
 }
 

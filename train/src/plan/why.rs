@@ -51,7 +51,13 @@ impl Site<'_> {
                 format!("{:.1} % slower: {}", 100.0 * slower, moved(plan, &other))
             }
             _ if slower < -5e-4 => format!("{:.1} % faster", -100.0 * slower),
-            _ => format!("equally fast, {:+.2} GiB", (other.memory.peak - plan.memory.peak) / GIB),
+            _ => {
+                let more = (other.memory.peak - plan.memory.peak) / GIB;
+                match more.abs() < 0.005 {
+                    true => "equally fast, in as much memory".to_owned(),
+                    false => format!("equally fast, {more:+.2} GiB"),
+                }
+            }
         }
     }
 
