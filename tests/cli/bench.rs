@@ -37,10 +37,10 @@ fn bench_train_refuses_what_cannot_be_measured() {
     for (flag, expected) in [
         ("--dtype f64", "there is no dtype `f64`"),
         ("--steps 0", "--steps"),
-        ("--seq 0", "train.seq_len"),
-        ("--slices 3", "parallel.slices"),
+        ("--seq 0", "`--seq`: is 0"),
+        ("--slices 3", "--slices"),
         ("--heads 5", "does not divide"),
-        ("--vocab 0", "vocab_size"),
+        ("--vocab 0", "--vocab"),
     ] {
         let name = flag.split(' ').next().unwrap();
         let words = TINY.split("--").map(|flag| format!("--{flag}"));
