@@ -276,13 +276,16 @@ fn groups(chunks: &[Chunk]) -> impl Iterator<Item = &[Chunk]> {
 
 /// Variants for the sizes of heads that models have.
 pub(super) fn variants() -> Vec<Variant> {
+    [64, 128].into_iter().flat_map(variants_of).collect()
+}
+
+/// The kernels beside tensor cores for heads of `head_dim` elements; none if there can be none.
+pub fn variants_of(head_dim: usize) -> Vec<Variant> {
     let each = |dtype| {
-        [64, 128].into_iter().flat_map(move |head_dim| {
-            let backward = ["attention_bwd_dq", "attention_bwd_dkv"];
-            let backward = backward.map(|entry| variant(&BACKWARD, entry, dtype, head_dim));
-            let forward = variant(&FORWARD, "attention_fwd", dtype, head_dim);
-            backward.into_iter().chain([forward]).flatten()
-        })
+        let backward = ["attention_bwd_dq", "attention_bwd_dkv"];
+        let backward = backward.map(|entry| variant(&BACKWARD, entry, dtype, head_dim));
+        let forward = variant(&FORWARD, "attention_fwd", dtype, head_dim);
+        backward.into_iter().chain([forward]).flatten()
     };
     Float::ALL.into_iter().flat_map(each).collect()
 }

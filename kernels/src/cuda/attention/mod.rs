@@ -13,7 +13,7 @@ mod backward;
 mod forward;
 mod list;
 
-pub use super::plain_attention::{Chunk, ChunkGrad, Rows};
+pub use super::plain_attention::{Chunk, ChunkGrad, Rows, variants_of};
 pub use backward::backward;
 pub use forward::forward;
 
